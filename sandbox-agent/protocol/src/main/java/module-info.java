@@ -1,0 +1,9 @@
+import org.jspecify.annotations.NullMarked;
+
+/// What crosses between the control plane and the agent in a sandbox: records, limits, codec.
+@NullMarked
+module dev.foredeck.protocol {
+  requires static org.jspecify;
+
+  exports dev.foredeck.protocol;
+}
