@@ -12,7 +12,8 @@ import java.util.Map;
 import java.util.Optional;
 import java.util.TreeMap;
 
-/// The three faces of a tool call: what is stored to run it, what the log shows, and what a policy is asked.
+/// The three faces of a tool call: what is stored to run it, what the log shows, and what a policy
+/// is asked.
 final class ToolCalls {
   private ToolCalls() {}
 
@@ -46,8 +47,8 @@ final class ToolCalls {
     return json;
   }
 
-  /// What `call.requested` shows: the same, without the values of environment variables, which are where people put
-  /// secrets.
+  /// What `call.requested` shows: the same, without the values of environment variables, which are
+  /// where people put secrets.
   static ObjectNode shown(ToolCall call) {
     ObjectNode json = stored(call);
     if (call instanceof ToolCall.Run run) {

@@ -837,10 +837,10 @@ public abstract class StoreContract {
             return w;
           });
       assertThat(reader.get(70, TimeUnit.SECONDS))
-          .isEqualTo(LongStream.rangeClosed(1, writers * each).boxed().toList());
+          .isEqualTo(LongStream.rangeClosed(1, (long) writers * each).boxed().toList());
     }
     for (Sandbox log : logs) {
-      assertThat(store().lastSeq(log.id())).isEqualTo(writers * each);
+      assertThat(store().lastSeq(log.id())).isEqualTo((long) writers * each);
     }
   }
 
