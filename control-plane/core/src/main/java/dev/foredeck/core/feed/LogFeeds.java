@@ -47,8 +47,9 @@ public final class LogFeeds implements Feeds {
     require(operation, sandbox);
     AtomicInteger ofTenant =
         openOfTenant.computeIfAbsent(operation.principal().tenant(), _ -> new AtomicInteger());
-    if (open.incrementAndGet() > limits.feeds()
-        | ofTenant.incrementAndGet() > limits.feedsPerTenant()) {
+    int all = open.incrementAndGet();
+    int theirs = ofTenant.incrementAndGet();
+    if (all > limits.feeds() || theirs > limits.feedsPerTenant()) {
       open.decrementAndGet();
       ofTenant.decrementAndGet();
       throw new ProblemException(

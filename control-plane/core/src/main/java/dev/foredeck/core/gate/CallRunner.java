@@ -188,7 +188,6 @@ public final class CallRunner {
     private final ToolCall.Run run;
     private final long limitBytes;
     private boolean started;
-    private boolean truncated;
     private long stdout;
     private long stderr;
 
@@ -196,7 +195,6 @@ public final class CallRunner {
       this.row = row;
       this.run = ToolCalls.runOf(row.tool(), row.arguments());
       this.started = row.status() == CallStatus.RUNNING;
-      this.truncated = row.truncated();
       this.stdout = row.stdoutBytes();
       this.stderr = row.stderrBytes();
       long limit = around.limits().callOutputBytes();
@@ -329,7 +327,7 @@ public final class CallRunner {
       byte[] bytes = run.toByteArray();
       run.reset();
       long offset = offset(channel);
-      int keep = (int) Math.clamp(limitBytes - offset, 0, bytes.length);
+      int keep = Math.clamp(limitBytes - offset, 0, bytes.length);
       if (keep > 0) {
         byte[] kept = keep == bytes.length ? bytes : java.util.Arrays.copyOf(bytes, keep);
         changes.add(new Change.AppendOutput(id, channel, offset, kept));
@@ -344,7 +342,6 @@ public final class CallRunner {
               new Change.AppendEvent(
                   Events.truncated(now, id, channel, offset + keep, limitBytes)));
         }
-        truncated = true;
       }
       switch (channel) {
         case STDOUT -> stdout += bytes.length;
@@ -365,7 +362,7 @@ public final class CallRunner {
 
     private End failed(Message.Failure failure) {
       // The agent's words: bounded by the codec, shown as a reason, never trusted.
-      switch (failure.code()) {
+      return switch (failure.code()) {
         case UNKNOWN_CALL, ALREADY_RAN -> {
           lost(
               "the agent no longer knows the process; nothing is known of its output from stdout"
@@ -373,11 +370,11 @@ public final class CallRunner {
                   + stdout
                   + " and stderr offset "
                   + stderr);
-          return End.CALL_ENDED;
+          yield End.CALL_ENDED;
         }
         case WRONG_OFFSET -> {
           lost("the agent does not have the output from the committed offset");
-          return End.AGENT_FAILED;
+          yield End.AGENT_FAILED;
         }
         case NOT_EXECUTABLE,
             BAD_CWD,
@@ -393,9 +390,9 @@ public final class CallRunner {
             IO -> {
           finish(new ArrayList<>(), result(CallStatus.FAILED, -1, 0, failure.message(), 0, 0, 0));
           release();
-          return End.CALL_ENDED;
+          yield End.CALL_ENDED;
         }
-      }
+      };
     }
 
     private End end(Message.Ended ended, List<Change> changes) throws IOException {
