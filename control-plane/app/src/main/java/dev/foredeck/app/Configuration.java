@@ -12,8 +12,8 @@ import java.util.Set;
 import java.util.TreeSet;
 import java.util.stream.Collectors;
 
-/// What the operator configured: options, then the environment, then defaults. An unknown key refuses start-up: a misspelt one
-/// would otherwise be a silent default.
+/// What the operator configured: options, then the environment, then defaults. An unknown key
+/// refuses start-up: a misspelt one would otherwise be a silent default.
 ///
 /// @param listenHost address to bind
 /// @param listenPort 0 for any free one
@@ -63,12 +63,17 @@ record Configuration(
     }
   }
 
-  /// @param options by key name in lower case (`listen`, `data`, `driver`), which win over the environment
+  /// @param options by key name in lower case (`listen`, `data`, `driver`), which win over the
+  ///   environment
   static Configuration of(Map<String, String> options, Map<String, String> environment) {
     Set<String> known =
-        Arrays.stream(Key.values()).map(Key::variable).collect(Collectors.toCollection(TreeSet::new));
+        Arrays.stream(Key.values())
+            .map(Key::variable)
+            .collect(Collectors.toCollection(TreeSet::new));
     for (String variable : new TreeSet<>(environment.keySet())) {
-      if (variable.startsWith(PREFIX) && !known.contains(variable) && !ELSEWHERE.contains(variable)) {
+      if (variable.startsWith(PREFIX)
+          && !known.contains(variable)
+          && !ELSEWHERE.contains(variable)) {
         throw new ConfigurationException(
             variable + " is not a key of Foredeck; the keys are " + String.join(", ", known));
       }
@@ -108,7 +113,9 @@ record Configuration(
       case "simulated" -> DriverKind.SIMULATED;
       case "docker", "kubernetes" ->
           throw new ConfigurationException(
-              "FOREDECK_DRIVER is '" + name + "': not-supported yet; there are local and simulated");
+              "FOREDECK_DRIVER is '"
+                  + name
+                  + "': not-supported yet; there are local and simulated");
       case String other ->
           throw new ConfigurationException(
               "FOREDECK_DRIVER is '" + other + "': it must be local or simulated");

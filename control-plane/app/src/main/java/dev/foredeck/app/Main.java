@@ -13,7 +13,8 @@ import picocli.CommandLine;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Option;
 
-/// `foredeck up`. Exit codes: 0 after SIGTERM or SIGINT, 1 for a fault, 2 for a configuration or a host that cannot be used.
+/// `foredeck up`. Exit codes: 0 after SIGTERM or SIGINT, 1 for a fault, 2 for a configuration or a
+/// host that cannot be used.
 @Command(
     name = "up",
     description = "Runs the control plane in the foreground.",
@@ -59,13 +60,13 @@ public final class Main implements Callable<Integer> {
           .addShutdownHook(
               Thread.ofPlatform()
                   .name("drain")
-                  .unstarted(
-                      () -> {
-                        plane.close();
-                        stopped.countDown();
-                        // The JVM's own exit code after SIGTERM is 143; ours says that draining succeeded.
-                        Runtime.getRuntime().halt(0);
-                      }));
+                  .unstarted(() -> {
+                    plane.close();
+                    stopped.countDown();
+                    // The JVM's own exit code after SIGTERM is 143; ours says that draining
+                    // succeeded.
+                    Runtime.getRuntime().halt(0);
+                  }));
       System.out.println("foredeck ready " + plane.url());
       System.out.flush();
       LOG.info("the operator's key is in {}", configuration.dataDir().resolve("admin.key"));

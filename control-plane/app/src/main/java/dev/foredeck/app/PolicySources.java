@@ -11,7 +11,8 @@ import java.util.Map;
 import java.util.TreeMap;
 import java.util.stream.Stream;
 
-/// Where policies come from: the packs that ship, and the operator's folder, whose files win by name.
+/// Where policies come from: the packs that ship, and the operator's folder, whose files win by
+/// name.
 final class PolicySources {
   private static final String PACKS = "/dev/foredeck/policies/";
 
