@@ -16,8 +16,8 @@ import java.util.Optional;
 import java.util.OptionalLong;
 import java.util.Set;
 
-/// The cgroups `<parent>/<sandbox>` in every hierarchy of this host. The runtime makes them and sets
-/// their limits; this looks at them, kills what is in them and removes them. It never mounts
+/// The cgroups `<parent>/<sandbox>` in every hierarchy of this host. The runtime makes them and
+/// sets their limits; this looks at them, kills what is in them and removes them. It never mounts
 /// anything and touches nothing outside `<parent>`.
 final class Cgroups {
   /// @param controllers of a v1 hierarchy, as `memory`; those the root offers for v2
@@ -42,7 +42,9 @@ final class Cgroups {
       if (mount.type().equals("cgroup")) {
         found.add(
             new Hierarchy(
-                mount.point(), new HashSet<>(Arrays.asList(mount.superOptions().split(","))), false));
+                mount.point(),
+                new HashSet<>(Arrays.asList(mount.superOptions().split(","))),
+                false));
       } else if (mount.type().equals("cgroup2")) {
         String offered =
             KernelTables.readIfPresent(mount.point().resolve("cgroup.controllers")).orElse("");
@@ -71,10 +73,8 @@ final class Cgroups {
   /// Whether the kernel can keep a sandbox from using swap: v2 always can.
   boolean limitsSwap() {
     return with("memory")
-        .map(
-            memory ->
-                memory.v2()
-                    || Files.exists(memory.mount().resolve("memory.memsw.limit_in_bytes")))
+        .map(memory ->
+            memory.v2() || Files.exists(memory.mount().resolve("memory.memsw.limit_in_bytes")))
         .orElse(false);
   }
 

@@ -32,8 +32,7 @@ final class Command {
     ProcessBuilder builder = prepare(List.of(argv)).redirectErrorStream(true);
     Process process = start(builder);
     StringBuilder output = new StringBuilder();
-    Thread reader =
-        Thread.ofVirtual().start(() -> readBounded(process.getInputStream(), output));
+    Thread reader = Thread.ofVirtual().start(() -> readBounded(process.getInputStream(), output));
     int exitCode = await(process, deadline, argv[0]);
     try {
       // A child of the program may hold the pipe: what was printed until now is enough.

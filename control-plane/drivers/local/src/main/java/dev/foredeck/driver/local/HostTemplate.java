@@ -19,9 +19,9 @@ import java.util.List;
 import java.util.Map;
 import java.util.stream.Stream;
 
-/// The template `host`: the programs and libraries of this host, read-only, in a root file system of
-/// our own. Nothing of the host is in it by default: system folders are bound, a list of files of
-/// `/etc` is copied (only what everybody may read), and the rest is written here.
+/// The template `host`: the programs and libraries of this host, read-only, in a root file system
+/// of our own. Nothing of the host is in it by default: system folders are bound, a list of files
+/// of `/etc` is copied (only what everybody may read), and the rest is written here.
 final class HostTemplate {
   static final String NAME = "host";
 
@@ -33,8 +33,24 @@ final class HostTemplate {
   /// Where the sandbox's own mounts go, and folders that programs expect.
   private static final List<String> FOLDERS =
       List.of(
-          "proc", "dev", "run", "tmp", "workspace", "etc", "root", "home", "srv", "mnt", "media",
-          "opt", "opt/foredeck", "opt/foredeck/agent", "var", "var/tmp", "var/lib", "var/cache",
+          "proc",
+          "dev",
+          "run",
+          "tmp",
+          "workspace",
+          "etc",
+          "root",
+          "home",
+          "srv",
+          "mnt",
+          "media",
+          "opt",
+          "opt/foredeck",
+          "opt/foredeck/agent",
+          "var",
+          "var/tmp",
+          "var/lib",
+          "var/cache",
           "var/log");
 
   /// What programs need of `/etc` and where no distribution keeps secrets. Not in it, because
@@ -185,7 +201,9 @@ final class HostTemplate {
         .sorted(Map.Entry.comparingByKey())
         .forEach(e -> seen.append(e.getKey()).append(e.getValue()));
     for (String name : CONFIGURATION) {
-      walk(host.resolve("etc").resolve(name), (file, attributes) -> {
+      walk(
+          host.resolve("etc").resolve(name),
+          (file, attributes) -> {
             seen.append(file)
                 .append(attributes.size())
                 .append(attributes.lastModifiedTime().toMillis())

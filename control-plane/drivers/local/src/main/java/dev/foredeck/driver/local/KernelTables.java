@@ -53,15 +53,14 @@ final class KernelTables {
         readIfPresent(device.resolve("loop/backing_file"))
             .map(String::strip)
             .filter(name -> !name.isEmpty())
-            .ifPresent(
-                name ->
-                    loops.add(
-                        new Loop(
-                            "/dev/" + device.getFileName(),
-                            Path.of(
-                                name.endsWith(" (deleted)")
-                                    ? name.substring(0, name.length() - " (deleted)".length())
-                                    : name))));
+            .ifPresent(name ->
+                loops.add(
+                    new Loop(
+                        "/dev/" + device.getFileName(),
+                        Path.of(
+                            name.endsWith(" (deleted)")
+                                ? name.substring(0, name.length() - " (deleted)".length())
+                                : name))));
       }
     }
     return loops;
@@ -94,8 +93,7 @@ final class KernelTables {
   /// beginning of a path: programs that a control plane which died had started.
   static List<Long> rootProcessesNaming(Path needle) throws IOException {
     List<Long> found = new ArrayList<>();
-    try (DirectoryStream<Path> processes =
-        Files.newDirectoryStream(Path.of("/proc"), "[1-9]*")) {
+    try (DirectoryStream<Path> processes = Files.newDirectoryStream(Path.of("/proc"), "[1-9]*")) {
       for (Path process : processes) {
         Optional<String> commandLine = readIfPresent(process.resolve("cmdline"));
         if (commandLine.isPresent()

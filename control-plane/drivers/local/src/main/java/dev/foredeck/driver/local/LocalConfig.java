@@ -67,8 +67,7 @@ public record LocalConfig(
 
   /// Eight hexadecimal digits that tell data folders apart.
   static String hash(Path dataDir) {
-    byte[] path =
-        dataDir.toAbsolutePath().normalize().toString().getBytes(StandardCharsets.UTF_8);
+    byte[] path = dataDir.toAbsolutePath().normalize().toString().getBytes(StandardCharsets.UTF_8);
     return HexFormat.of().formatHex(sha256(path), 0, 4);
   }
 

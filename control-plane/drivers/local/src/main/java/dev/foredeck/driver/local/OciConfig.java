@@ -120,7 +120,7 @@ final class OciConfig {
       String mode = spec.writable().has(place) ? "rw" : "ro";
       mount(mounts, "tmpfs", place, "nosuid", "nodev", "mode=1777", size, mode);
     }
-    mount(mounts, "tmpfs", "/run", "nosuid", "nodev", "noexec", "mode=755", "size=64k");
+    mount(mounts, "tmpfs", "/run", "nosuid", "nodev", "noexec", "mode=755", "size=64k", "ro");
     bind(mounts, spec.socketFolder(), "/run/foredeck", "ro", "noexec");
     bind(mounts, spec.agentBundle(), "/opt/foredeck/agent", "ro");
     bind(

@@ -21,8 +21,8 @@ final class UidSlots {
   /// Users per sandbox: what images of Linux distributions expect.
   static final int RANGE = 65_536;
 
-  /// From here to [#COUNT] ranges on, the kernel's users belong to nobody by the common
-  /// conventions (people, `subuid`, systemd's containers and dynamic users lie below).
+  /// From here to [#COUNT] ranges on, the kernel's users belong to nobody by the common conventions
+  /// (people, `subuid`, systemd's containers and dynamic users lie below).
   static final int FIRST = 0x7000_0000;
 
   static final int COUNT = 4_000;
