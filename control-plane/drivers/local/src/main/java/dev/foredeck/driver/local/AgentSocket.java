@@ -4,7 +4,6 @@ import dev.foredeck.core.driver.Driver.AgentConnection;
 import dev.foredeck.protocol.Connection;
 import dev.foredeck.protocol.FramedConnection;
 import dev.foredeck.protocol.Limits;
-import dev.foredeck.protocol.Message;
 import dev.foredeck.protocol.Message.Greeting;
 import java.io.IOException;
 import java.net.StandardProtocolFamily;
@@ -147,25 +146,22 @@ final class AgentSocket implements AutoCloseable {
 
   private void greet(SocketChannel channel) {
     Connection connection = FramedConnection.over(channel);
-    Thread deadline =
-        Thread.ofVirtual()
-            .start(() -> {
-              try {
-                Thread.sleep(Duration.ofMillis(GREETING_MILLIS));
-                connection.close();
-              } catch (InterruptedException _) {
-                // It has greeted in time.
-              }
-            });
-    try {
-      Message first = connection.receive();
-      if (first instanceof Greeting greeting) {
+    Optional<Greeting> greeting = awaitGreeting(connection);
+    if (greeting.isPresent()) {
+      keep(new AgentConnection(greeting.get(), connection));
+    } else {
+      connection.close();
+      // A workload that dials in a loop costs one greeting per pause and place.
+      pause();
+    }
+  }
+
+  private Optional<Greeting> awaitGreeting(Connection connection) {
+    try (Watchdog _ = Watchdog.after(Duration.ofMillis(GREETING_MILLIS), connection::close)) {
+      if (connection.receive() instanceof Greeting greeting) {
         Optional<String> fault = fault(greeting);
         if (fault.isEmpty()) {
-          deadline.interrupt();
-          deadline.join();
-          keep(new AgentConnection(greeting, connection));
-          return;
+          return Optional.of(greeting);
         }
         refuse(fault.get());
       } else {
@@ -173,14 +169,8 @@ final class AgentSocket implements AutoCloseable {
       }
     } catch (IOException e) {
       refuse(e.toString());
-    } catch (InterruptedException _) {
-      Thread.currentThread().interrupt();
-    } finally {
-      deadline.interrupt();
     }
-    connection.close();
-    // A workload that dials in a loop costs one greeting per pause and place.
-    pause();
+    return Optional.empty();
   }
 
   private Optional<String> fault(Greeting greeting) {

@@ -253,7 +253,7 @@ final class HostTemplate {
           if (Files.exists(target, LinkOption.NOFOLLOW_LINKS)) {
             return;
           }
-          parents(target.getParent());
+          parents(etc, from.relativize(file));
           if (attributes.isSymbolicLink()) {
             Files.createSymbolicLink(target, Files.readSymbolicLink(file));
           } else if (attributes.isDirectory()) {
@@ -304,10 +304,13 @@ final class HostTemplate {
     }
   }
 
-  private static void parents(Path folder) throws IOException {
-    if (!Files.exists(folder)) {
-      parents(folder.getParent());
-      directory(folder);
+  /// Makes the folders above `file`, which is relative to `etc`.
+  private static void parents(Path etc, Path file) throws IOException {
+    for (int names = 1; names < file.getNameCount(); names++) {
+      Path folder = etc.resolve(file.subpath(0, names).toString());
+      if (!Files.exists(folder)) {
+        directory(folder);
+      }
     }
   }
 

@@ -116,7 +116,7 @@ public final class LocalDriver implements Driver {
         deadline,
         "launch " + id,
         () -> {
-          Optional<Records.Process> process = Records.readProcess(config.folder(id).process());
+          Optional<Records.Identity> process = Records.readProcess(config.folder(id).process());
           if (process.isPresent()) {
             if (!process.get().isAlive()) {
               throw new DriverException.Failed(
@@ -228,7 +228,7 @@ public final class LocalDriver implements Driver {
       throw new DriverException.Failed("the agent of " + id + " ended at once" + agentSaid(folder));
     }
     Records.writeProcess(
-        folder.process(), new Records.Process(pid, startTicks.getAsLong(), KernelTables.bootId()));
+        folder.process(), new Records.Identity(pid, startTicks.getAsLong(), KernelTables.bootId()));
     observer.reached(Step.RECORDED);
   }
 
@@ -365,7 +365,7 @@ public final class LocalDriver implements Driver {
     if (launching.contains(id)) {
       return Optional.of(new BackendState(id, Status.STARTING, ""));
     }
-    Optional<Records.Process> process = Records.readProcess(config.folder(id).process());
+    Optional<Records.Identity> process = Records.readProcess(config.folder(id).process());
     if (process.isPresent()) {
       return Optional.of(
           process.get().isAlive()
@@ -492,7 +492,7 @@ public final class LocalDriver implements Driver {
   }
 
   private void checkAlive(Id sandbox, Folder folder) throws IOException, DriverException.NotThere {
-    Optional<Records.Process> process = Records.readProcess(folder.process());
+    Optional<Records.Identity> process = Records.readProcess(folder.process());
     if (process.isEmpty() && !launching.contains(sandbox)) {
       throw new DriverException.NotThere("no sandbox " + sandbox + " is launched");
     }
@@ -533,7 +533,7 @@ public final class LocalDriver implements Driver {
   }
 
   /// The process that the sandbox's record names, for the probe.
-  Optional<Records.Process> process(Id sandbox) throws IOException {
+  Optional<Records.Identity> process(Id sandbox) throws IOException {
     return Records.readProcess(config.folder(sandbox).process());
   }
 

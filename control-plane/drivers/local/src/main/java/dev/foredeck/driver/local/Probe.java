@@ -414,34 +414,21 @@ final class Probe {
       throws DriverException, IOException {
     Duration left = Duration.ofNanos(Math.max(0, deadline.remainingNanos()));
     AgentConnection agent = driver.connect(CANARY, token, left);
-    try (Connection connection = agent.connection()) {
-      Thread watchdog =
-          Thread.ofVirtual()
-              .start(() -> {
-                try {
-                  Thread.sleep(left);
-                  connection.close();
-                } catch (InterruptedException _) {
-                  // It ended in time.
-                }
-              });
-      try {
-        connection.send(
-            new Message.StartProcess(
-                callId,
-                argv,
-                Map.of("PATH", Command.PATH),
-                WritablePlaces.WORKSPACE,
-                Optional.empty(),
-                false,
-                10_000,
-                100,
-                0,
-                0));
-        return new Ending(collect(connection));
-      } finally {
-        watchdog.interrupt();
-      }
+    try (Connection connection = agent.connection();
+        Watchdog _ = Watchdog.after(left, agent.connection()::close)) {
+      connection.send(
+          new Message.StartProcess(
+              callId,
+              argv,
+              Map.of("PATH", Command.PATH),
+              WritablePlaces.WORKSPACE,
+              Optional.empty(),
+              false,
+              10_000,
+              100,
+              0,
+              0));
+      return new Ending(collect(connection));
     }
   }
 

@@ -25,7 +25,7 @@ final class Records {
   ///
   /// @param startTicks clock ticks from boot to its start
   /// @param bootId of the kernel
-  record Process(long pid, long startTicks, String bootId) {
+  record Identity(long pid, long startTicks, String bootId) {
     boolean isAlive() throws IOException {
       OptionalLong ticks = KernelTables.startTicks(pid);
       return ticks.isPresent()
@@ -48,7 +48,7 @@ final class Records {
         : Optional.of(HexFormat.of().parseHex(json.get().path(TOKEN_HASH).asText()));
   }
 
-  static void writeProcess(Path file, Process process) throws IOException {
+  static void writeProcess(Path file, Identity process) throws IOException {
     ObjectNode json = OciConfig.JSON.createObjectNode();
     json.put("pid", process.pid());
     json.put("startTicks", process.startTicks());
@@ -56,12 +56,12 @@ final class Records {
     write(file, OciConfig.JSON.writeValueAsBytes(json));
   }
 
-  static Optional<Process> readProcess(Path file) throws IOException {
+  static Optional<Identity> readProcess(Path file) throws IOException {
     Optional<JsonNode> json = read(file);
     return json.isEmpty()
         ? Optional.empty()
         : Optional.of(
-            new Process(
+            new Identity(
                 json.get().path("pid").asLong(),
                 json.get().path("startTicks").asLong(),
                 json.get().path("bootId").asText()));
