@@ -35,7 +35,8 @@ record Host(String text, Optional<InetAddress> literal) {
   private static Host ipv6(String text) throws Refusal {
     for (int i = 0; i < text.length(); i++) {
       char c = text.charAt(i);
-      if (Character.digit(c, 16) < 0 && c != ':' && c != '.' || c > 0x7f) {
+      boolean known = c == ':' || c == '.' || Character.digit(c, 16) >= 0;
+      if (!known || c > 0x7f) {
         throw Refusal.badRequest(
             "the IPv6 address holds something other than hex digits and colons");
       }

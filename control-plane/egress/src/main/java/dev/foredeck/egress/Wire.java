@@ -53,17 +53,19 @@ final class Wire {
     return read >= 0;
   }
 
-  void write(ByteBuffer... bytes) throws IOException {
-    ByteBuffer last = bytes[bytes.length - 1];
-    for (ByteBuffer part : bytes) {
-      while (part.hasRemaining()) {
-        if (part == last) {
-          channel.write(part);
-        } else {
-          channel.write(bytes);
-        }
-        onActivity.run();
-      }
+  void write(ByteBuffer bytes) throws IOException {
+    while (bytes.hasRemaining()) {
+      channel.write(bytes);
+      onActivity.run();
+    }
+  }
+
+  /// @param last never empty, so that what remains of it tells when all is written
+  void write(ByteBuffer first, ByteBuffer second, ByteBuffer last) throws IOException {
+    ByteBuffer[] parts = {first, second, last};
+    while (last.hasRemaining()) {
+      channel.write(parts);
+      onActivity.run();
     }
   }
 
