@@ -84,11 +84,6 @@ final class ToolCalls {
     return new ToolCall.ProcessStart(argv, cwd, env, timeout, stdin);
   }
 
-  /// Whether a stored call runs a process, as opposed to being done at once.
-  static boolean runs(String tool) {
-    return tool.equals("process.start") || tool.equals("code.run");
-  }
-
   static Action action(ToolCall call, boolean background) {
     return switch (call) {
       case ToolCall.ProcessStart start ->
