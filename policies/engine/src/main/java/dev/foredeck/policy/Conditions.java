@@ -54,8 +54,19 @@ final class Conditions {
   /// Those that a condition is likely to want, for suggestions.
   private static final Set<String> FUNCTIONS =
       Set.of(
-          "all", "contains", "endsWith", "exists", "exists_one", "filter", "has", "int", "map",
-          "matches", "size", "startsWith", "string");
+          "all",
+          "contains",
+          "endsWith",
+          "exists",
+          "exists_one",
+          "filter",
+          "has",
+          "int",
+          "map",
+          "matches",
+          "size",
+          "startsWith",
+          "string");
 
   private static final Map<Family, Map<String, CelType>> VARIABLES = variables();
 
