@@ -41,6 +41,7 @@ final class Conditions {
 
   private static final CelOptions OPTIONS =
       CelOptions.current()
+          .enableHeterogeneousNumericComparisons(true)
           .maxExpressionCodePointSize(MAX_LENGTH)
           .maxParseRecursionDepth(MAX_NESTING)
           .comprehensionMaxIterations(MAX_ITERATIONS)
