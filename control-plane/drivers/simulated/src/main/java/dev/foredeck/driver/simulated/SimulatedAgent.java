@@ -82,7 +82,7 @@ final class SimulatedAgent {
   }
 
   private void serve(Connection connection) {
-    try (connection) {
+    try {
       connection.send(greeting);
       Message request = connection.receive();
       if (request instanceof Message.Request known) {
@@ -97,6 +97,8 @@ final class SimulatedAgent {
     } catch (InterruptedException _) {
       Thread.currentThread().interrupt();
     } finally {
+      // Not by try-with-resources, which would close before the failure is sent.
+      connection.close();
       connections.remove(connection);
     }
   }
