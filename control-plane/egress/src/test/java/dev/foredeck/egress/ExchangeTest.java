@@ -5,6 +5,9 @@ import static org.assertj.core.api.Assertions.assertThat;
 
 import dev.foredeck.core.egress.EgressGateway.Flow;
 import java.io.IOException;
+import java.net.InetAddress;
+import java.net.InetSocketAddress;
+import java.nio.channels.SocketChannel;
 import java.util.concurrent.CountDownLatch;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
@@ -240,10 +243,14 @@ class ExchangeTest {
 
   @Test
   void saysWhenNobodyListens() throws Exception {
-    int port;
-    try (ScriptedServer server = new ScriptedServer(_ -> {})) {
-      port = server.port();
+    try (SocketChannel bound = SocketChannel.open()) {
+      bound.bind(new InetSocketAddress(InetAddress.getLoopbackAddress(), 0));
+      int port = bound.socket().getLocalPort();
+      saysThatNobodyListens(port);
     }
+  }
+
+  private static void saysThatNobodyListens(int port) throws Exception {
     try (GatewayFixture fixture = GatewayFixture.pinned(EgressLimits.DEFAULT, "s.test", port)) {
       assertThat(fixture.ask(GET))
           .startsWith("HTTP/1.1 502 Foredeck: s.test:80 could not be reached: Connection refused");
