@@ -35,6 +35,9 @@ public final class Limits {
   /// Entries in one directory listing.
   public static final int LIST_ENTRIES = 10_000;
 
+  /// Levels of one directory listing.
+  public static final int LIST_DEPTH = 64;
+
   /// Bytes of a short string: ids, tokens, versions, messages.
   public static final int TEXT_BYTES = 8 * 1024;
 

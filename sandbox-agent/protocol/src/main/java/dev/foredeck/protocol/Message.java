@@ -29,9 +29,10 @@ public sealed interface Message {
   sealed interface Request extends Message {}
 
   /// Starts a process, or attaches to it when the agent knows `callId` already: idempotent by
-  /// `callId`. The agent answers [Started], then any number of [Output] and [StdinAck], then
-  /// [Ended]; or one [Failure]. The control plane sends [Ack], [Stdin], [StdinEnd], and at the end
-  /// [Release].
+  /// `callId`. The agent answers [Started], then any number of [Output], then [Ended]; or one
+  /// [Failure]. The control plane sends [Ack], and at the end [Release], which is answered with
+  /// [Done]. Stdin goes over connections of its own ([WriteStdin]). Of two connections that are
+  /// attached to one call the newer one stays and the older one is closed.
   ///
   /// @param callId the call, a valid id
   /// @param argv at least one word; `argv[0]` is looked up in `PATH` of `env`
@@ -168,6 +169,7 @@ public sealed interface Message {
   /// A file or directory of the workspace.
   ///
   /// @param path relative to the workspace, `/`-separated, empty for the workspace itself
+  /// @param mode permission bits, 0 to 07777
   /// @param modifiedMillis since the epoch
   record FileInfo(String path, FileKind kind, long sizeBytes, int mode, long modifiedMillis)
       implements Message {}

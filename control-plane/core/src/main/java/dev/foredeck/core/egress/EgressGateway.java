@@ -1,0 +1,65 @@
+package dev.foredeck.core.egress;
+
+import dev.foredeck.core.Id;
+import java.io.IOException;
+import java.nio.file.Path;
+
+/// The governed way to the web: an HTTP proxy per sandbox. Denies until opened.
+public interface EgressGateway extends AutoCloseable {
+
+  /// Listens for one sandbox on its own unix socket. Idempotent: opening again replaces the socket
+  /// and the rules.
+  ///
+  /// @param socket where to listen; a stale socket file is replaced
+  /// @param rules decides on each connection
+  /// @param flows is told of each flow when it ends, refusals included; must not block for long
+  void open(Id sandbox, Path socket, EgressRules rules, FlowRecorder flows) throws IOException;
+
+  /// Stops listening for a sandbox, ends its connections, removes the socket file. Idempotent.
+  void close(Id sandbox);
+
+  /// Closes every sandbox's listener.
+  @Override
+  void close();
+
+  /// Decides on one connection or request. Pure, fast, called for each.
+  interface EgressRules {
+    /// @param host lower case, without trailing dot; a name or an IP literal
+    /// @param method `CONNECT` for a tunnel
+    /// @param path empty for a tunnel
+    Verdict decide(String host, int port, String method, String path);
+  }
+
+  /// @param rule the id of the rule that decided; `default` where none matched
+  /// @param reason for the person or agent that is refused
+  record Verdict(boolean allowed, String rule, String reason) {}
+
+  /// Where flows go.
+  interface FlowRecorder {
+    void record(Flow flow);
+  }
+
+  /// One connection or request through the gateway.
+  ///
+  /// @param claimedCall the call id that the proxy credential claimed; empty without one
+  /// @param address the address that was connected to; empty when none was
+  /// @param effect `allow` or `deny`
+  /// @param rule the rule that decided, or what refused it: `private-address`, `sni-mismatch`,
+  ///   `limit`, `unresolved`, `bad-request`
+  /// @param bytesIn from the web to the sandbox
+  /// @param bytesOut from the sandbox to the web
+  /// @param millis from request to end
+  record Flow(
+      String claimedCall,
+      String host,
+      int port,
+      String address,
+      String method,
+      String path,
+      String effect,
+      String rule,
+      String reason,
+      long bytesIn,
+      long bytesOut,
+      long millis) {}
+}

@@ -1,0 +1,5 @@
+/// Live readers of a log.
+@NullMarked
+package dev.foredeck.core.feed;
+
+import org.jspecify.annotations.NullMarked;

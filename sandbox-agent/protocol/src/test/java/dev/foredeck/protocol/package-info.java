@@ -1,0 +1,4 @@
+@NullMarked
+package dev.foredeck.protocol;
+
+import org.jspecify.annotations.NullMarked;
