@@ -220,7 +220,7 @@ record CommandLine(boolean certain, List<Command> commands) {
 
   static CommandLine of(Action.ProcessStart start) {
     List<String> argv = start.argv();
-    if (argv.isEmpty()) {
+    if (argv.isEmpty() || argv.getFirst().isEmpty()) {
       return OPAQUE;
     }
     if (isShellWithText(argv) && leavesShellAlone(start.env())) {

@@ -1,6 +1,8 @@
 package dev.foredeck.policy;
 
 import dev.cel.runtime.CelVariableResolver;
+import java.util.ArrayList;
+import java.util.List;
 import java.util.Optional;
 
 /// What the conditions see of one action: CEL's variables by their qualified names. The names and
@@ -9,9 +11,18 @@ final class Facts implements CelVariableResolver {
   private final Action action;
   private final boolean certain;
 
+  /// Read by most conditions, so normalised once.
+  private final String cwd;
+
   Facts(Action action, boolean certain) {
     this.action = action;
     this.certain = certain;
+    this.cwd =
+        switch (action) {
+          case Action.ProcessStart process -> normal(process.cwd());
+          case Action.CodeRun code -> normal(code.cwd());
+          case Action.ProcessSignal _, Action.FileAccess _, Action.EgressConnect _ -> "";
+        };
   }
 
   @Override
@@ -29,7 +40,7 @@ final class Facts implements CelVariableResolver {
   private Optional<Object> find(Action.ProcessStart process, String name) {
     return switch (name) {
       case "process.argv" -> Optional.of(process.argv());
-      case "process.cwd" -> Optional.of(process.cwd());
+      case "process.cwd" -> Optional.of(cwd);
       case "process.env" -> Optional.of(process.env());
       case "process.stdin" -> Optional.of(process.stdin());
       case "process.background" -> Optional.of(process.background());
@@ -38,11 +49,11 @@ final class Facts implements CelVariableResolver {
     };
   }
 
-  private static Optional<Object> find(Action.CodeRun code, String name) {
+  private Optional<Object> find(Action.CodeRun code, String name) {
     return switch (name) {
       case "code.language" -> Optional.of(code.language());
       case "code.text" -> Optional.of(code.text());
-      case "code.cwd", "process.cwd" -> Optional.of(code.cwd());
+      case "code.cwd", "process.cwd" -> Optional.of(cwd);
       default -> Optional.empty();
     };
   }
@@ -64,5 +75,24 @@ final class Facts implements CelVariableResolver {
       case "egress.path" -> Optional.of(egress.path());
       default -> Optional.empty();
     };
+  }
+
+  /// Without `.`, `..` and `//`, so that no condition on a path's beginning is fooled by them. What
+  /// symbolic links do is for the sandbox's mounts to contain.
+  private static String normal(String path) {
+    if (!path.contains("/.") && !path.contains("//") && !path.endsWith("/")) {
+      return path;
+    }
+    List<String> names = new ArrayList<>();
+    for (String name : path.split("/", -1)) {
+      if (name.equals("..")) {
+        if (!names.isEmpty()) {
+          names.removeLast();
+        }
+      } else if (!name.isEmpty() && !name.equals(".")) {
+        names.add(name);
+      }
+    }
+    return "/" + String.join("/", names);
   }
 }

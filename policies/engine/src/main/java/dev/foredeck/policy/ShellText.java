@@ -176,10 +176,10 @@ final class ShellText {
     if (path.isEmpty() || path.startsWith("-")) {
       return null;
     }
-    String joined = path.startsWith("/") ? path : cwd + "/" + path;
-    if (!joined.startsWith("/")) {
+    if (!path.startsWith("/") && !cwd.startsWith("/")) {
       return null;
     }
+    String joined = path.startsWith("/") ? path : cwd + "/" + path;
     List<String> parts = new ArrayList<>();
     for (String part : joined.split("/", -1)) {
       if (part.equals("..")) {
