@@ -8,8 +8,9 @@ import java.util.Base64;
 import java.util.List;
 import java.util.Optional;
 
-/// API keys on the store. A secret is `fdk_` and 256 random bits; only its SHA-256 is kept, which is enough for a secret
-/// with that much entropy, and makes the look-up an index probe that leaks no timing of the secret itself.
+/// API keys on the store. A secret is `fdk_` and 256 random bits; only its SHA-256 is kept, which
+/// is enough for a secret with that much entropy, and makes the look-up an index probe that leaks
+/// no timing of the secret itself.
 public final class ApiKeys implements Keys {
   private static final int SECRET_BYTES = 32;
 
@@ -31,10 +32,9 @@ public final class ApiKeys implements Keys {
         .keyByHash(Hashes.sha256(secret))
         .filter(key -> key.revokedAt().isEmpty())
         .map(key -> new Principal(key.tenant(), key.id(), key.name(), key.role()))
-        .orElseThrow(
-            () ->
-                new ProblemException(
-                    new Problem.Unauthenticated("this key is not known, or it was revoked")));
+        .orElseThrow(() ->
+            new ProblemException(
+                new Problem.Unauthenticated("this key is not known, or it was revoked")));
   }
 
   @Override
@@ -50,7 +50,13 @@ public final class ApiKeys implements Keys {
     String secret = "fdk_" + Base64.getUrlEncoder().withoutPadding().encodeToString(bits);
     ApiKey key =
         new ApiKey(
-            ids.key(), tenant, name, role, Hashes.sha256(secret), clock.instant(), Optional.empty());
+            ids.key(),
+            tenant,
+            name,
+            role,
+            Hashes.sha256(secret),
+            clock.instant(),
+            Optional.empty());
     store.createKey(key);
     return new Created(key, secret);
   }
@@ -65,7 +71,10 @@ public final class ApiKeys implements Keys {
   public void revoke(Operation operation, Id key) {
     requireOperator(operation);
     if (!store.revokeKey(operation.principal().tenant(), key, clock.instant())
-        && store.key(key).filter(k -> k.tenant().equals(operation.principal().tenant())).isEmpty()) {
+        && store
+            .key(key)
+            .filter(k -> k.tenant().equals(operation.principal().tenant()))
+            .isEmpty()) {
       throw new ProblemException(
           new Problem.NotFound("key-not-found", "there is no key " + key + " for this tenant"));
     }

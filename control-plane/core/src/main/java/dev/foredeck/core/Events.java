@@ -29,9 +29,7 @@ public final class Events {
     ObjectNode data = Json.object().put("tool", call.tool());
     data.set("arguments", shown);
     data.put("digest", call.digest());
-    data.putObject("principal")
-        .put("key", principal.key().value())
-        .put("name", principal.name());
+    data.putObject("principal").put("key", principal.key().value()).put("name", principal.name());
     return new NewEvent(call.requestedAt(), "call.requested", Optional.of(call.id()), data);
   }
 
@@ -49,8 +47,7 @@ public final class Events {
   }
 
   /// The log holds the range; the feed joins the bytes.
-  public static NewEvent output(
-      Instant time, Id call, Channel channel, long offset, int length) {
+  public static NewEvent output(Instant time, Id call, Channel channel, long offset, int length) {
     return new NewEvent(
         time,
         "output",
@@ -113,8 +110,7 @@ public final class Events {
   }
 
   /// @param change `written`, `removed`, `moved`
-  public static NewEvent fileChanged(
-      Instant time, Id call, String path, String change, long size) {
+  public static NewEvent fileChanged(Instant time, Id call, String path, String change, long size) {
     ObjectNode data = Json.object().put("path", path).put("change", change);
     if (size >= 0) {
       data.put("size", size);

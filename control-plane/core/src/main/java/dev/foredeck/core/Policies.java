@@ -24,23 +24,26 @@ public final class Policies {
   public Policies(Map<String, String> sources, Store store) {
     this.store = store;
     PolicyCompiler compiler = compiler(sources);
-    sources.forEach(
-        (name, source) -> {
-          Policy policy = compiler.compile(name + ".yaml", source);
-          if (!policy.name().equals(name)) {
-            throw new PolicyException(
-                java.util.List.of(
-                    new PolicyException.Fault(
-                        name + ".yaml",
-                        1,
-                        1,
-                        "bad-value",
-                        "metadata.name is '" + policy.name() + "': it must be the file's name, '" + name + "'")));
-          }
-          current.put(name, policy);
-          byReference.put(policy.reference(), policy);
-          store.savePolicy(name, policy.version(), bundle(sources));
-        });
+    sources.forEach((name, source) -> {
+      Policy policy = compiler.compile(name + ".yaml", source);
+      if (!policy.name().equals(name)) {
+        throw new PolicyException(
+            java.util.List.of(
+                new PolicyException.Fault(
+                    name + ".yaml",
+                    1,
+                    1,
+                    "bad-value",
+                    "metadata.name is '"
+                        + policy.name()
+                        + "': it must be the file's name, '"
+                        + name
+                        + "'")));
+      }
+      current.put(name, policy);
+      byReference.put(policy.reference(), policy);
+      store.savePolicy(name, policy.version(), bundle(sources));
+    });
   }
 
   /// The version in force of a policy.

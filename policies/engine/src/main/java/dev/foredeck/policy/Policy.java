@@ -32,6 +32,12 @@ public interface Policy {
   /// `network.allow` is held to.
   boolean admits(HostPattern pattern);
 
+  /// The ids of every rule, its own first; those of a policy that it extends as `parent/id`. What a
+  /// decision table must cover.
+  default List<String> ruleIds() {
+    return List.of();
+  }
+
   /// One line for each rule that matches the action, with its effect: what `explain` prints.
   List<String> explain(Action action);
 }

@@ -1,11 +1,13 @@
 package dev.foredeck.core.driver;
 
+import org.jspecify.annotations.Nullable;
+
 /// A verb of a driver that did not succeed. The message is for operators and users: no secret, no
 /// stack trace.
 public sealed class DriverException extends Exception {
   private static final long serialVersionUID = 1L;
 
-  private DriverException(String message, Throwable cause) {
+  private DriverException(String message, @Nullable Throwable cause) {
     super(message, cause);
   }
 

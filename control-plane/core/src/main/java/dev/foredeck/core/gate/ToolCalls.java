@@ -12,7 +12,8 @@ import java.util.Map;
 import java.util.Optional;
 import java.util.TreeMap;
 
-/// The three faces of a tool call: what is stored to run it, what the log shows, and what a policy is asked.
+/// The three faces of a tool call: what is stored to run it, what the log shows, and what a policy
+/// is asked.
 final class ToolCalls {
   private ToolCalls() {}
 
@@ -46,8 +47,8 @@ final class ToolCalls {
     return json;
   }
 
-  /// What `call.requested` shows: the same, without the values of environment variables, which are where people put
-  /// secrets.
+  /// What `call.requested` shows: the same, without the values of environment variables, which are
+  /// where people put secrets.
   static ObjectNode shown(ToolCall call) {
     ObjectNode json = stored(call);
     if (call instanceof ToolCall.Run run) {
@@ -81,11 +82,6 @@ final class ToolCalls {
     List<String> argv = new ArrayList<>();
     json.path("argv").forEach(word -> argv.add(word.asText()));
     return new ToolCall.ProcessStart(argv, cwd, env, timeout, stdin);
-  }
-
-  /// Whether a stored call runs a process, as opposed to being done at once.
-  static boolean runs(String tool) {
-    return tool.equals("process.start") || tool.equals("code.run");
   }
 
   static Action action(ToolCall call, boolean background) {

@@ -1,0 +1,170 @@
+package dev.foredeck.app;
+
+import java.net.InetAddress;
+import java.net.InetSocketAddress;
+import java.net.UnknownHostException;
+import java.nio.file.Path;
+import java.util.Arrays;
+import java.util.LinkedHashMap;
+import java.util.Map;
+import java.util.Optional;
+import java.util.Set;
+import java.util.TreeSet;
+import java.util.stream.Collectors;
+
+/// What the operator configured: options, then the environment, then defaults. An unknown key
+/// refuses start-up: a misspelt one would otherwise be a silent default.
+///
+/// @param listenHost address to bind
+/// @param listenPort 0 for any free one
+/// @param dataDir everything that Foredeck keeps on this host
+/// @param databaseUrl an outside PostgreSQL; empty: the embedded one
+/// @param egressPins host or host:port to address and port, the only way to a private address
+/// @param agentBundle the agent's runtime, for drivers that run real sandboxes
+record Configuration(
+    String listenHost,
+    int listenPort,
+    Path dataDir,
+    DriverKind driver,
+    Optional<String> databaseUrl,
+    Map<String, InetSocketAddress> egressPins,
+    Optional<Path> agentBundle) {
+
+  enum DriverKind {
+    LOCAL,
+    SIMULATED
+  }
+
+  /// A configuration that cannot be used; the message says which key and what would be right.
+  static final class ConfigurationException extends RuntimeException {
+    private static final long serialVersionUID = 1L;
+
+    ConfigurationException(String message) {
+      super(message);
+    }
+  }
+
+  private static final String PREFIX = "FOREDECK_";
+
+  /// Read by the launcher script, the CLI or the logging configuration.
+  private static final Set<String> ELSEWHERE =
+      Set.of("FOREDECK_LOG", "FOREDECK_UP_COMMAND", "FOREDECK_URL", "FOREDECK_KEY");
+
+  private enum Key {
+    LISTEN,
+    DATA,
+    DRIVER,
+    DATABASE_URL,
+    EGRESS_PINS,
+    AGENT_BUNDLE;
+
+    String variable() {
+      return PREFIX + name();
+    }
+  }
+
+  /// @param options by key name in lower case (`listen`, `data`, `driver`), which win over the
+  ///   environment
+  static Configuration of(Map<String, String> options, Map<String, String> environment) {
+    Set<String> known =
+        Arrays.stream(Key.values())
+            .map(Key::variable)
+            .collect(Collectors.toCollection(TreeSet::new));
+    for (String variable : new TreeSet<>(environment.keySet())) {
+      if (variable.startsWith(PREFIX)
+          && !known.contains(variable)
+          && !ELSEWHERE.contains(variable)) {
+        throw new ConfigurationException(
+            variable + " is not a key of Foredeck; the keys are " + String.join(", ", known));
+      }
+    }
+    Reader reader = new Reader(options, environment);
+    String listen = reader.get(Key.LISTEN).orElse("127.0.0.1:7070");
+    int colon = listen.lastIndexOf(':');
+    if (colon < 1) {
+      throw new ConfigurationException(
+          "FOREDECK_LISTEN is '" + listen + "': it must be HOST:PORT, as 127.0.0.1:7070");
+    }
+    String host = listen.substring(0, colon);
+    if (host.startsWith("[") && host.endsWith("]")) {
+      host = host.substring(1, host.length() - 1);
+    }
+    return new Configuration(
+        host,
+        port("FOREDECK_LISTEN", listen.substring(colon + 1), 0),
+        Path.of(reader.get(Key.DATA).orElse("/var/lib/foredeck")).toAbsolutePath().normalize(),
+        driver(reader.get(Key.DRIVER).orElse("local")),
+        reader.get(Key.DATABASE_URL),
+        pins(reader.get(Key.EGRESS_PINS).orElse("")),
+        reader.get(Key.AGENT_BUNDLE).map(path -> Path.of(path).toAbsolutePath().normalize()));
+  }
+
+  private record Reader(Map<String, String> options, Map<String, String> environment) {
+    Optional<String> get(Key key) {
+      String option = options.get(key.name().toLowerCase(java.util.Locale.ROOT));
+      String value = option != null ? option : environment.get(key.variable());
+      return Optional.ofNullable(value).filter(v -> !v.isBlank());
+    }
+  }
+
+  private static DriverKind driver(String name) {
+    return switch (name) {
+      case "local" -> DriverKind.LOCAL;
+      case "simulated" -> DriverKind.SIMULATED;
+      case "docker", "kubernetes" ->
+          throw new ConfigurationException(
+              "FOREDECK_DRIVER is '"
+                  + name
+                  + "': not-supported yet; there are local and simulated");
+      case String other ->
+          throw new ConfigurationException(
+              "FOREDECK_DRIVER is '" + other + "': it must be local or simulated");
+    };
+  }
+
+  private static Map<String, InetSocketAddress> pins(String text) {
+    Map<String, InetSocketAddress> pins = new LinkedHashMap<>();
+    for (String pin : text.split(",", -1)) {
+      if (pin.isBlank()) {
+        continue;
+      }
+      int equals = pin.indexOf('=');
+      int colon = pin.lastIndexOf(':');
+      if (equals < 1 || colon < equals) {
+        throw new ConfigurationException(
+            "FOREDECK_EGRESS_PINS holds '" + pin + "': a pin is HOST[:PORT]=ADDRESS:PORT");
+      }
+      String address = pin.substring(equals + 1, colon).strip();
+      pins.put(
+          pin.substring(0, equals).strip(),
+          new InetSocketAddress(
+              literal(address), port("FOREDECK_EGRESS_PINS", pin.substring(colon + 1).strip(), 1)));
+    }
+    return pins;
+  }
+
+  private static InetAddress literal(String address) {
+    if (!address.matches("[0-9.]+|\\[[0-9a-fA-F:.]+]")) {
+      throw new ConfigurationException(
+          "FOREDECK_EGRESS_PINS: '" + address + "' must be an address, not a name");
+    }
+    try {
+      return InetAddress.getByName(address);
+    } catch (UnknownHostException e) {
+      throw new ConfigurationException("FOREDECK_EGRESS_PINS: '" + address + "' is not an address");
+    }
+  }
+
+  private static int port(String key, String text, int least) {
+    try {
+      int port = Integer.parseInt(text);
+      if (port >= least && port <= 65535) {
+        return port;
+      }
+    } catch (NumberFormatException _) {
+      // Said below.
+    }
+    throw new ConfigurationException(
+        key + ": '" + text + "' is not a port between " + least + " and 65535");
+  }
+}

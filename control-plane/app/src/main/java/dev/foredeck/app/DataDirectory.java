@@ -1,0 +1,105 @@
+package dev.foredeck.app;
+
+import dev.foredeck.app.Configuration.ConfigurationException;
+import java.io.IOException;
+import java.io.UncheckedIOException;
+import java.nio.channels.FileChannel;
+import java.nio.channels.FileLock;
+import java.nio.channels.OverlappingFileLockException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.StandardCopyOption;
+import java.nio.file.StandardOpenOption;
+import java.nio.file.attribute.PosixFilePermissions;
+import java.security.SecureRandom;
+import java.util.HexFormat;
+import org.jspecify.annotations.Nullable;
+
+/// The folder that Foredeck keeps its things in, held by one control plane at a time: the kernel drops the lock when the process
+/// dies, however it dies.
+///
+///     DIR/lock             held while we run
+///     DIR/admin.key        the operator's key, 0600
+///     DIR/deployment.key   from which agents' tokens are derived, 0600
+///     DIR/policies/        the operator's own policies, *.yaml
+///     DIR/postgres/        the embedded database
+final class DataDirectory implements AutoCloseable {
+  private static final int KEY_BYTES = 32;
+
+  private final Path path;
+  private final FileChannel channel;
+
+  private DataDirectory(Path path, FileChannel channel) {
+    this.path = path;
+    this.channel = channel;
+  }
+
+  /// @throws ConfigurationException when it cannot be used, or another control plane holds it
+  static DataDirectory open(Path path) {
+    try {
+      Files.createDirectories(path);
+      FileChannel channel =
+          FileChannel.open(
+              path.resolve("lock"), StandardOpenOption.CREATE, StandardOpenOption.WRITE);
+      @Nullable FileLock lock;
+      try {
+        lock = channel.tryLock();
+      } catch (OverlappingFileLockException e) {
+        lock = null;
+      }
+      if (lock == null) {
+        channel.close();
+        throw new ConfigurationException(
+            "another control plane runs on " + path + ": stop it, or name another folder (--data)");
+      }
+      return new DataDirectory(path, channel);
+    } catch (IOException e) {
+      throw new ConfigurationException("the data folder " + path + " cannot be used: " + e);
+    }
+  }
+
+  Path path() {
+    return path;
+  }
+
+  Path resolve(String name) {
+    return path.resolve(name);
+  }
+
+  /// Random bytes that live as long as the folder.
+  byte[] deploymentKey(SecureRandom random) {
+    Path file = path.resolve("deployment.key");
+    try {
+      if (!Files.exists(file)) {
+        byte[] key = new byte[KEY_BYTES];
+        random.nextBytes(key);
+        writeSecret("deployment.key", HexFormat.of().formatHex(key));
+      }
+      return HexFormat.of().parseHex(Files.readString(file).strip());
+    } catch (IOException e) {
+      throw new UncheckedIOException(e);
+    } catch (IllegalArgumentException e) {
+      throw new ConfigurationException(file + " is not what Foredeck wrote: restore or remove it");
+    }
+  }
+
+  /// Writes a file that only its owner reads; it is there as a whole or not at all.
+  void writeSecret(String name, String content) throws IOException {
+    Path temporary = path.resolve(name + ".new");
+    Files.deleteIfExists(temporary);
+    Files.createFile(
+        temporary,
+        PosixFilePermissions.asFileAttribute(PosixFilePermissions.fromString("rw-------")));
+    Files.writeString(temporary, content + "\n");
+    Files.move(temporary, path.resolve(name), StandardCopyOption.ATOMIC_MOVE);
+  }
+
+  @Override
+  public void close() {
+    try {
+      channel.close();
+    } catch (IOException e) {
+      throw new UncheckedIOException(e);
+    }
+  }
+}

@@ -1,0 +1,58 @@
+package dev.foredeck.app;
+
+import java.io.IOException;
+import java.io.InputStream;
+import java.io.UncheckedIOException;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.List;
+import java.util.Map;
+import java.util.TreeMap;
+import java.util.stream.Stream;
+
+/// Where policies come from: the packs that ship, and the operator's folder, whose files win by
+/// name.
+final class PolicySources {
+  private static final String PACKS = "/dev/foredeck/policies/";
+
+  private PolicySources() {}
+
+  static Map<String, String> read(Path folder) {
+    Map<String, String> sources = new TreeMap<>();
+    for (String name : resource("index").lines().map(String::strip).toList()) {
+      if (!name.isEmpty() && !name.startsWith("#")) {
+        sources.put(name, resource(name + ".yaml"));
+      }
+    }
+    if (Files.isDirectory(folder)) {
+      try (Stream<Path> files = Files.list(folder)) {
+        List<Path> policies =
+            files
+                .filter(file -> file.toString().endsWith(".yaml"))
+                .filter(file -> !file.toString().endsWith(".test.yaml"))
+                .sorted()
+                .toList();
+        for (Path file : policies) {
+          String fileName = file.getFileName().toString();
+          sources.put(
+              fileName.substring(0, fileName.length() - ".yaml".length()), Files.readString(file));
+        }
+      } catch (IOException e) {
+        throw new UncheckedIOException(e);
+      }
+    }
+    return sources;
+  }
+
+  private static String resource(String name) {
+    try (InputStream in = PolicySources.class.getResourceAsStream(PACKS + name)) {
+      if (in == null) {
+        throw new IllegalStateException("the policy library lacks " + name);
+      }
+      return new String(in.readAllBytes(), StandardCharsets.UTF_8);
+    } catch (IOException e) {
+      throw new UncheckedIOException(e);
+    }
+  }
+}

@@ -1,0 +1,86 @@
+package dev.foredeck.app;
+
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
+
+import dev.foredeck.app.Configuration.ConfigurationException;
+import dev.foredeck.app.Configuration.DriverKind;
+import java.net.InetSocketAddress;
+import java.nio.file.Path;
+import java.util.Map;
+import org.junit.jupiter.api.Test;
+
+class ConfigurationTest {
+
+  @Test
+  void hasADefaultForEveryKey() {
+    Configuration configuration = Configuration.of(Map.of(), Map.of());
+    assertThat(configuration.listenHost()).isEqualTo("127.0.0.1");
+    assertThat(configuration.listenPort()).isEqualTo(7070);
+    assertThat(configuration.dataDir()).isEqualTo(Path.of("/var/lib/foredeck"));
+    assertThat(configuration.driver()).isEqualTo(DriverKind.LOCAL);
+    assertThat(configuration.databaseUrl()).isEmpty();
+    assertThat(configuration.egressPins()).isEmpty();
+  }
+
+  @Test
+  void prefersAnOptionToTheEnvironment() {
+    Configuration configuration =
+        Configuration.of(
+            Map.of("listen", "0.0.0.0:1", "driver", "simulated"),
+            Map.of("FOREDECK_LISTEN", "127.0.0.1:2", "FOREDECK_DATA", "/srv/x"));
+    assertThat(configuration.listenHost()).isEqualTo("0.0.0.0");
+    assertThat(configuration.listenPort()).isEqualTo(1);
+    assertThat(configuration.driver()).isEqualTo(DriverKind.SIMULATED);
+    assertThat(configuration.dataDir()).isEqualTo(Path.of("/srv/x"));
+  }
+
+  @Test
+  void refusesAnUnknownKey() {
+    assertThatThrownBy(() -> Configuration.of(Map.of(), Map.of("FOREDECK_LISTN", "x")))
+        .isInstanceOf(ConfigurationException.class)
+        .hasMessageContaining("FOREDECK_LISTN is not a key")
+        .hasMessageContaining("FOREDECK_LISTEN");
+  }
+
+  @Test
+  void takesAnIpv6Address() {
+    Configuration configuration =
+        Configuration.of(Map.of(), Map.of("FOREDECK_LISTEN", "[::1]:7070"));
+    assertThat(configuration.listenHost()).isEqualTo("::1");
+  }
+
+  @Test
+  void refusesAPortThatIsNone() {
+    for (String listen : new String[] {"127.0.0.1", "127.0.0.1:x", "127.0.0.1:65536", ":80"}) {
+      assertThatThrownBy(() -> Configuration.of(Map.of(), Map.of("FOREDECK_LISTEN", listen)))
+          .as(listen)
+          .isInstanceOf(ConfigurationException.class)
+          .hasMessageContaining("FOREDECK_LISTEN");
+    }
+  }
+
+  @Test
+  void readsPinsToAddressesOnly() {
+    Configuration configuration =
+        Configuration.of(
+            Map.of(), Map.of("FOREDECK_EGRESS_PINS", "a.test=127.0.0.1:80, b.test:8080=[::1]:81"));
+    assertThat(configuration.egressPins())
+        .containsEntry("a.test", new InetSocketAddress("127.0.0.1", 80))
+        .containsEntry("b.test:8080", new InetSocketAddress("::1", 81));
+    for (String pin :
+        new String[] {"a.test", "a.test=localhost:80", "a.test=127.0.0.1:0", "=x:1"}) {
+      assertThatThrownBy(() -> Configuration.of(Map.of(), Map.of("FOREDECK_EGRESS_PINS", pin)))
+          .as(pin)
+          .isInstanceOf(ConfigurationException.class)
+          .hasMessageContaining("FOREDECK_EGRESS_PINS");
+    }
+  }
+
+  @Test
+  void saysThatADriverIsNotThereYet() {
+    assertThatThrownBy(() -> Configuration.of(Map.of("driver", "docker"), Map.of()))
+        .isInstanceOf(ConfigurationException.class)
+        .hasMessageContaining("not-supported");
+  }
+}

@@ -1,0 +1,572 @@
+package dev.foredeck.core.gate;
+
+import dev.foredeck.core.Events;
+import dev.foredeck.core.Hashes;
+import dev.foredeck.core.Id;
+import dev.foredeck.core.Limits;
+import dev.foredeck.core.driver.Driver.AgentConnection;
+import dev.foredeck.core.driver.DriverException;
+import dev.foredeck.core.sandbox.Phase;
+import dev.foredeck.core.sandbox.Sandbox;
+import dev.foredeck.core.store.Change;
+import dev.foredeck.core.store.Commit;
+import dev.foredeck.core.store.CommitResult;
+import dev.foredeck.core.store.Store;
+import dev.foredeck.core.store.Store.StoreUnavailableException;
+import dev.foredeck.protocol.Channel;
+import dev.foredeck.protocol.Connection;
+import dev.foredeck.protocol.Message;
+import dev.foredeck.protocol.Wire.MalformedMessageException;
+import java.io.ByteArrayOutputStream;
+import java.io.IOException;
+import java.time.Clock;
+import java.time.Duration;
+import java.time.Instant;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Optional;
+import java.util.OptionalLong;
+import java.util.Set;
+import org.jspecify.annotations.Nullable;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
+
+/// Carries one call from `pending` to its end: starts the process (or attaches to it), commits what
+/// it prints, then acknowledges it, and commits how it ended.
+///
+/// Threading: [#run] on one virtual thread; [#stop] from any. Invariant: the agent is told that
+/// output is committed only after the commit, and a process is started only while the call's row
+/// says `pending`; so a crash at any point loses no byte, repeats none and runs nothing twice.
+/// Everything here can be done again by another runner that starts from the row.
+public final class CallRunner {
+  private static final Logger LOG = LoggerFactory.getLogger(CallRunner.class);
+
+  private static final int BATCH_BYTES = 1024 * 1024;
+  private static final int BATCH_MESSAGES = 64;
+
+  /// How long a sandbox whose backend says that it runs may refuse connections before its call is
+  /// given up.
+  private static final Duration UNREACHABLE = Duration.ofSeconds(30);
+
+  private static final Duration COPY_OUT = Duration.ofSeconds(30);
+  private static final long RETRY_MILLIS = 50;
+
+  /// What a runner needs from around it.
+  public record Surroundings(
+      Store store, Agents agents, Clock clock, Limits limits, OptionalLong maxResultBytes) {}
+
+  /// How a runner ended.
+  public enum End {
+    /// The call's end is committed (by this runner or by somebody else).
+    CALL_ENDED,
+    /// The call's end is committed, and the agent can be trusted or reached no more: the sandbox
+    /// must go.
+    AGENT_FAILED,
+    /// Told to stop; the call goes on.
+    STOPPED
+  }
+
+  private final Surroundings around;
+  private final Sandbox sandbox;
+  private final Id id;
+  private volatile boolean stopped;
+  private volatile @Nullable Connection current;
+
+  public CallRunner(Surroundings around, Sandbox sandbox, Id call) {
+    this.around = around;
+    this.sandbox = sandbox;
+    this.id = call;
+  }
+
+  public Id call() {
+    return id;
+  }
+
+  /// Lets go of the call without ending it. [#run] returns soon after.
+  public void stop() {
+    stopped = true;
+    Connection connection = current;
+    if (connection != null) {
+      connection.close();
+    }
+  }
+
+  /// Blocks until the call has ended, or [#stop].
+  public End run() {
+    long unreachableSince = 0;
+    while (!stopped) {
+      try {
+        Optional<Call> row = around.store().call(id);
+        if (row.isEmpty() || row.get().status().ended()) {
+          return End.CALL_ENDED;
+        }
+        Conversation conversation = new Conversation(row.get());
+        AgentConnection agent = around.agents().open(sandbox.id());
+        current = agent.connection();
+        try (Connection connection = agent.connection()) {
+          if (stopped) {
+            return End.STOPPED;
+          }
+          unreachableSince = 0;
+          if (!agent.greeting().bootId().equals(sandbox.bootId())) {
+            conversation.lost("the sandbox's agent is not the one that the call began under");
+            return End.AGENT_FAILED;
+          }
+          return conversation.hold(connection);
+        }
+      } catch (MalformedMessageException e) {
+        endLost("the agent broke the protocol: " + e.getMessage());
+        return End.AGENT_FAILED;
+      } catch (DriverException.NotThere e) {
+        if (stopped) {
+          return End.STOPPED;
+        }
+        endLost("the sandbox's agent is gone: " + e.getMessage());
+        return End.AGENT_FAILED;
+      } catch (DriverException | IOException e) {
+        long now = System.nanoTime();
+        if (unreachableSince == 0) {
+          unreachableSince = now;
+        } else if (now - unreachableSince > UNREACHABLE.toNanos() && !stopped) {
+          endLost("the sandbox's agent does not answer");
+          return End.AGENT_FAILED;
+        }
+        LOG.debug("call {}: connection lost, trying again: {}", id, e.getMessage());
+        pause();
+      } catch (StoreUnavailableException e) {
+        // Whether the last commit happened is unknown: the row, read again, says so.
+        LOG.warn("call {}: the database does not answer: {}", id, e.getMessage());
+        pause();
+      } catch (Superseded e) {
+        LOG.info("call {}: {}", id, e.getMessage());
+        return End.CALL_ENDED;
+      } finally {
+        current = null;
+      }
+    }
+    return End.STOPPED;
+  }
+
+  private void endLost(String reason) {
+    while (!stopped) {
+      try {
+        Optional<Call> row = around.store().call(id);
+        if (row.isPresent() && !row.get().status().ended()) {
+          new Conversation(row.get()).lost(reason);
+        }
+        return;
+      } catch (StoreUnavailableException e) {
+        LOG.warn("call {}: the database does not answer: {}", id, e.getMessage());
+        pause();
+      } catch (Superseded _) {
+        return;
+      }
+    }
+  }
+
+  private void pause() {
+    try {
+      Thread.sleep(RETRY_MILLIS);
+    } catch (InterruptedException e) {
+      stopped = true;
+      Thread.currentThread().interrupt();
+    }
+  }
+
+  /// Somebody else moved the call on: this runner has nothing left to do.
+  private static final class Superseded extends RuntimeException {
+    private static final long serialVersionUID = 1L;
+
+    Superseded(String message) {
+      super(message, null, false, false);
+    }
+  }
+
+  /// One connection's worth of a call, from what the row said when it began.
+  private final class Conversation {
+    private final Call row;
+    private final ToolCall.Run run;
+    private final long limitBytes;
+    private boolean started;
+    private long stdout;
+    private long stderr;
+
+    Conversation(Call row) {
+      this.row = row;
+      this.run = ToolCalls.runOf(row.tool(), row.arguments());
+      this.started = row.status() == CallStatus.RUNNING;
+      this.stdout = row.stdoutBytes();
+      this.stderr = row.stderrBytes();
+      long limit = around.limits().callOutputBytes();
+      this.limitBytes = Math.min(limit, around.maxResultBytes().orElse(limit));
+    }
+
+    End hold(Connection connection) throws IOException {
+      connection.send(opening());
+      Inbox inbox = new Inbox(connection, BATCH_MESSAGES, BATCH_BYTES);
+      Thread.ofVirtual().name("call-receive-" + id).start(inbox::fill);
+      // The agent enforces the timeout. This is for one that does not: it can only be given up.
+      long giveUp = System.nanoTime() + backstop().toNanos();
+      try {
+        while (!stopped) {
+          List<Message> batch = inbox.take(giveUp - System.nanoTime());
+          if (batch.isEmpty()) {
+            lost("the agent did not end the call in its time");
+            return End.AGENT_FAILED;
+          }
+          Optional<End> end = take(batch, connection);
+          if (end.isPresent()) {
+            return end.get();
+          }
+        }
+        return End.STOPPED;
+      } finally {
+        inbox.close();
+      }
+    }
+
+    private Message.Request opening() {
+      if (started) {
+        // Never start what ran: an agent that does not know it any more lost it.
+        return new Message.Attach(id.value(), stdout, stderr);
+      }
+      return new Message.StartProcess(
+          id.value(),
+          Interpreters.argv(run),
+          Environment.of(sandbox, id, run),
+          run.cwd(),
+          Interpreters.script(run),
+          run.stdin(),
+          timeout().toMillis(),
+          around.limits().grace().toMillis(),
+          stdout,
+          stderr);
+    }
+
+    private Duration timeout() {
+      Duration untilExpiry = Duration.between(around.clock().instant(), sandbox.expiresAt());
+      Duration wanted =
+          run.timeout().orElse(row.background() ? untilExpiry : around.limits().defaultTimeout());
+      Duration timeout = wanted.compareTo(untilExpiry) < 0 ? wanted : untilExpiry;
+      return timeout.isPositive() ? timeout : Duration.ofMillis(1);
+    }
+
+    private Duration backstop() {
+      return timeout().plus(around.limits().grace()).plusSeconds(10);
+    }
+
+    /// Commits a batch, then acknowledges it.
+    private Optional<End> take(List<Message> batch, Connection connection) throws IOException {
+      Instant now = around.clock().instant();
+      List<Change> changes = new ArrayList<>();
+      Message.@Nullable Ended ended = null;
+      ByteArrayOutputStream run = new ByteArrayOutputStream();
+      @Nullable Channel runChannel = null;
+      boolean startedNow = false;
+      for (Message message : batch) {
+        if (ended != null) {
+          throw new MalformedMessageException("a message after the end of the process");
+        }
+        switch (message) {
+          case Message.Started start -> {
+            if (!started && !startedNow) {
+              startedNow = true;
+              changes.add(new Change.StartCall(id, start.pid(), now));
+              changes.add(new Change.AppendEvent(Events.started(now, id, start.pid())));
+            }
+          }
+          case Message.Output output -> {
+            if (!started && !startedNow) {
+              throw new MalformedMessageException("output of a process that has not started");
+            }
+            if (runChannel != null && runChannel != output.channel()) {
+              flush(changes, runChannel, run, now);
+            }
+            long expected = offset(output.channel()) + run.size();
+            if (output.offset() != expected) {
+              throw new MalformedMessageException(
+                  output.channel().wireName()
+                      + " at offset "
+                      + output.offset()
+                      + " where "
+                      + expected
+                      + " comes next");
+            }
+            runChannel = output.channel();
+            run.writeBytes(output.bytes());
+          }
+          case Message.Ended end -> ended = end;
+          case Message.Failure failure -> {
+            return Optional.of(failed(failure));
+          }
+          case Message.StdinAck _, Message.Done _ -> {}
+          case Message other ->
+              throw new MalformedMessageException(
+                  "a " + other.getClass().getSimpleName() + " in a process's stream");
+        }
+      }
+      if (runChannel != null) {
+        flush(changes, runChannel, run, now);
+      }
+      if (ended != null) {
+        return Optional.of(end(ended, changes));
+      }
+      commit(changes);
+      started |= startedNow;
+      if (runChannel != null) {
+        connection.send(new Message.Ack(Channel.STDOUT, stdout));
+        connection.send(new Message.Ack(Channel.STDERR, stderr));
+      }
+      return Optional.empty();
+    }
+
+    /// Turns a run of one channel's bytes into changes, and moves the channel's offset.
+    private void flush(
+        List<Change> changes, Channel channel, ByteArrayOutputStream run, Instant now)
+        throws MalformedMessageException {
+      byte[] bytes = run.toByteArray();
+      run.reset();
+      long offset = offset(channel);
+      int keep = Math.clamp(limitBytes - offset, 0, bytes.length);
+      if (keep > 0) {
+        byte[] kept = keep == bytes.length ? bytes : java.util.Arrays.copyOf(bytes, keep);
+        changes.add(new Change.AppendOutput(id, channel, offset, kept));
+        changes.add(new Change.AppendEvent(Events.output(now, id, channel, offset, keep)));
+      }
+      if (keep < bytes.length) {
+        changes.add(new Change.SkipOutput(id, channel, offset + keep, bytes.length - keep));
+        // Once for each channel: when the limit falls into this run, or was met exactly by the one
+        // before.
+        if (offset <= limitBytes) {
+          changes.add(
+              new Change.AppendEvent(
+                  Events.truncated(now, id, channel, offset + keep, limitBytes)));
+        }
+      }
+      switch (channel) {
+        case STDOUT -> stdout += bytes.length;
+        case STDERR -> stderr += bytes.length;
+        case PTY ->
+            throw new MalformedMessageException("output of a terminal that nobody asked for");
+      }
+    }
+
+    private long offset(Channel channel) throws MalformedMessageException {
+      return switch (channel) {
+        case STDOUT -> stdout;
+        case STDERR -> stderr;
+        case PTY ->
+            throw new MalformedMessageException("output of a terminal that nobody asked for");
+      };
+    }
+
+    private End failed(Message.Failure failure) {
+      // The agent's words: bounded by the codec, shown as a reason, never trusted.
+      return switch (failure.code()) {
+        case UNKNOWN_CALL, ALREADY_RAN -> {
+          lost(
+              "the agent no longer knows the process; nothing is known of its output from stdout"
+                  + " offset "
+                  + stdout
+                  + " and stderr offset "
+                  + stderr);
+          yield End.CALL_ENDED;
+        }
+        case WRONG_OFFSET -> {
+          lost("the agent does not have the output from the committed offset");
+          yield End.AGENT_FAILED;
+        }
+        case NOT_EXECUTABLE,
+            BAD_CWD,
+            STDIN_CLOSED,
+            OUTSIDE_WORKSPACE,
+            NOT_FOUND,
+            NOT_A_FILE,
+            NOT_A_DIRECTORY,
+            NOT_EMPTY,
+            DISK_FULL,
+            LIMIT,
+            BAD_REQUEST,
+            IO -> {
+          finish(new ArrayList<>(), result(CallStatus.FAILED, -1, 0, failure.message(), 0, 0, 0));
+          release();
+          yield End.CALL_ENDED;
+        }
+      };
+    }
+
+    private End end(Message.Ended ended, List<Change> changes) throws IOException {
+      if (ended.stdoutBytes() != stdout || ended.stderrBytes() != stderr) {
+        throw new MalformedMessageException("an end whose output lengths are not what was sent");
+      }
+      for (String path : row.outputs()) {
+        copyOut(path, changes);
+      }
+      CallStatus status =
+          switch (ended.cause()) {
+            case TIMEOUT -> CallStatus.TIMEOUT;
+            case CANCELLED -> CallStatus.CANCELLED;
+            case SELF -> ended.signal() > 0 ? CallStatus.SIGNALED : CallStatus.EXITED;
+          };
+      finish(
+          changes,
+          result(
+              status,
+              ended.signal() > 0 ? -1 : ended.exitCode(),
+              ended.signal(),
+              "",
+              ended.cpuMicros(),
+              ended.peakMemoryBytes(),
+              ended.wallMillis()));
+      release();
+      return End.CALL_ENDED;
+    }
+
+    void lost(String reason) {
+      finish(new ArrayList<>(), result(CallStatus.LOST, -1, 0, reason, 0, 0, wallMillis()));
+    }
+
+    private CallResult result(
+        CallStatus status,
+        int exitCode,
+        int signal,
+        String reason,
+        long cpuMicros,
+        long peakMemoryBytes,
+        long wallMillis) {
+      return new CallResult(
+          status,
+          exitCode,
+          signal,
+          reason,
+          cpuMicros,
+          peakMemoryBytes,
+          wallMillis,
+          stdout + stderr,
+          around.clock().instant());
+    }
+
+    private long wallMillis() {
+      return row.startedAt()
+          .map(at -> Math.max(0, Duration.between(at, around.clock().instant()).toMillis()))
+          .orElse(0L);
+    }
+
+    /// Commits the call's end, and the sandbox's where the call was all it was for.
+    private void finish(List<Change> changes, CallResult result) {
+      changes.add(new Change.EndCall(id, result));
+      changes.add(new Change.AppendEvent(Events.ended(id, result)));
+      if (row.destroysSandbox()) {
+        String reason = "its call has ended";
+        List<Change> both = new ArrayList<>(changes);
+        both.add(
+            new Change.MoveSandbox(
+                Set.of(Phase.READY), Phase.STOPPING, reason, Optional.empty(), result.endedAt()));
+        both.add(new Change.AppendEvent(Events.phase(result.endedAt(), Phase.STOPPING, reason)));
+        CommitResult outcome = around.store().commit(new Commit(sandbox.id(), both));
+        if (!(outcome instanceof CommitResult.Refused refused
+            && refused.refusal() == Change.Refusal.WRONG_PHASE)) {
+          accepted(outcome);
+          return;
+        }
+        // Somebody is destroying it already.
+      }
+      commit(changes);
+    }
+
+    private void commit(List<Change> changes) {
+      if (!changes.isEmpty()) {
+        accepted(around.store().commit(new Commit(sandbox.id(), changes)));
+      }
+    }
+
+    private void accepted(CommitResult outcome) {
+      if (outcome instanceof CommitResult.Refused refused) {
+        if (refused.refusal() == Change.Refusal.ENDED) {
+          // Cancelled while it was being started, for one: the process must not outlive its call.
+          terminate();
+        }
+        throw new Superseded("somebody else moved the call on (" + refused.refusal() + ")");
+      }
+    }
+
+    private void copyOut(String path, List<Change> changes) {
+      Instant now = around.clock().instant();
+      int most = around.limits().outputFileBytes();
+      try {
+        byte[] bytes = read(path, most);
+        String sha256 = Hashes.sha256(bytes);
+        changes.add(new Change.SaveArtifact(id, path, bytes, sha256));
+        Optional<byte[]> inline =
+            bytes.length <= around.limits().inlineOutputBytes()
+                ? Optional.of(bytes)
+                : Optional.empty();
+        changes.add(
+            new Change.AppendEvent(Events.copiedOut(now, id, path, bytes.length, sha256, inline)));
+      } catch (DriverException | IOException e) {
+        String why = e.getMessage() == null ? "it could not be read" : e.getMessage();
+        changes.add(new Change.AppendEvent(Events.missing(now, id, path, why)));
+      }
+    }
+
+    private byte[] read(String path, int most) throws DriverException, IOException {
+      AgentConnection agent = around.agents().open(sandbox.id());
+      try (Connection connection = agent.connection();
+          Agents.Deadline _ = around.agents().deadline(connection, COPY_OUT)) {
+        connection.send(new Message.ReadFile(path, 0, most + 1L));
+        ByteArrayOutputStream bytes = new ByteArrayOutputStream();
+        while (true) {
+          switch (connection.receive()) {
+            case Message.FileInfo info -> {
+              if (info.sizeBytes() > most) {
+                throw new IOException(
+                    "it has " + info.sizeBytes() + " bytes; at most " + most + " are copied out");
+              }
+            }
+            case Message.Chunk chunk -> {
+              bytes.writeBytes(chunk.bytes());
+              if (bytes.size() > most) {
+                throw new IOException("it has more than " + most + " bytes");
+              }
+            }
+            case Message.ChunksEnd _ -> {
+              return bytes.toByteArray();
+            }
+            case Message.Failure failure -> throw new IOException(failure.message());
+            case null -> throw new IOException("the agent did not answer");
+            case Message other ->
+                throw new MalformedMessageException(
+                    "a " + other.getClass().getSimpleName() + " in a file's stream");
+          }
+        }
+      }
+    }
+
+    private void terminate() {
+      try {
+        around
+            .agents()
+            .ask(
+                sandbox.id(),
+                new Message.Terminate(
+                    id.value(), around.limits().grace().toMillis(), Message.EndCause.CANCELLED),
+                Duration.ofSeconds(5));
+      } catch (DriverException | IOException e) {
+        LOG.warn("call {}: its process could not be told to end: {}", id, e.getMessage());
+      }
+    }
+
+    /// The result is committed: the agent may forget the call. A release that gets lost costs the
+    /// agent memory until the sandbox is adopted the next time.
+    private void release() {
+      if (row.destroysSandbox()) {
+        return;
+      }
+      try {
+        around.agents().ask(sandbox.id(), new Message.Release(id.value()), Duration.ofSeconds(5));
+      } catch (DriverException | IOException e) {
+        LOG.debug("call {}: not released: {}", id, e.getMessage());
+      }
+    }
+  }
+}

@@ -1,0 +1,679 @@
+package dev.foredeck.core.gate;
+
+import dev.foredeck.core.Events;
+import dev.foredeck.core.Id;
+import dev.foredeck.core.Limits;
+import dev.foredeck.core.Operation;
+import dev.foredeck.core.Policies;
+import dev.foredeck.core.Problem;
+import dev.foredeck.core.ProblemException;
+import dev.foredeck.core.Signals;
+import dev.foredeck.core.Waits;
+import dev.foredeck.core.driver.Driver.AgentConnection;
+import dev.foredeck.core.driver.DriverException;
+import dev.foredeck.core.sandbox.Phase;
+import dev.foredeck.core.sandbox.Sandbox;
+import dev.foredeck.core.store.Change;
+import dev.foredeck.core.store.Commit;
+import dev.foredeck.core.store.CommitResult;
+import dev.foredeck.core.store.NewEvent;
+import dev.foredeck.core.store.Store;
+import dev.foredeck.core.store.Store.Artifact;
+import dev.foredeck.policy.Policy;
+import dev.foredeck.protocol.Channel;
+import dev.foredeck.protocol.Connection;
+import dev.foredeck.protocol.Message;
+import dev.foredeck.protocol.Message.EndCause;
+import dev.foredeck.protocol.Message.FileInfo;
+import dev.foredeck.protocol.Wire.MalformedMessageException;
+import java.io.IOException;
+import java.io.InputStream;
+import java.time.Clock;
+import java.time.Duration;
+import java.time.Instant;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Map;
+import java.util.Optional;
+import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.locks.ReentrantLock;
+import java.util.stream.Collectors;
+
+/// The gate: the only code that performs tool calls. Decides by policy, records, performs, records
+/// again. Thread-safe; holds nothing that a crash may not take.
+public final class Gate implements Calls {
+  private static final Duration READY = Duration.ofSeconds(60);
+  private static final Duration ANSWER = Duration.ofSeconds(30);
+  private static final int TEXT_BYTES = dev.foredeck.protocol.Limits.CHUNK_BYTES;
+
+  private final Store store;
+  private final Agents agents;
+  private final Policies policies;
+  private final Recorder recorder;
+  private final CallStarter starter;
+  private final Clock clock;
+  private final Limits limits;
+  private final Map<Id, ReentrantLock> stdinLocks = new ConcurrentHashMap<>();
+
+  public Gate(
+      Store store,
+      Agents agents,
+      Policies policies,
+      Recorder recorder,
+      CallStarter starter,
+      Clock clock,
+      Limits limits) {
+    this.store = store;
+    this.agents = agents;
+    this.policies = policies;
+    this.recorder = recorder;
+    this.starter = starter;
+    this.clock = clock;
+    this.limits = limits;
+  }
+
+  @Override
+  public Call start(
+      Operation operation,
+      Id sandboxId,
+      ToolCall.Run run,
+      boolean background,
+      List<String> outputs) {
+    Sandbox sandbox = sandbox(operation, sandboxId);
+    Optional<Call> earlier = earlier(operation);
+    if (earlier.isPresent()) {
+      return earlier.get();
+    }
+    Call call = decide(operation, sandbox, run, background, outputs);
+    starter.callAdded(sandbox.id(), call.id());
+    return call;
+  }
+
+  @Override
+  public Call get(Operation operation, Id id) {
+    return store
+        .call(id)
+        .filter(call -> call.tenant().equals(operation.principal().tenant()))
+        .orElseThrow(() ->
+            new ProblemException(new Problem.NotFound("call-not-found", "there is no call " + id)));
+  }
+
+  @Override
+  public Call awaitEnd(Operation operation, Id id, Duration timeout) {
+    Call call = get(operation, id);
+    return Waits.until(
+            store, call.sandbox(), timeout, () -> store.call(id).filter(c -> c.status().ended()))
+        .orElseGet(() -> get(operation, id));
+  }
+
+  @Override
+  public OutputPage output(Operation operation, Id id, Channel channel, long offset, int maxBytes) {
+    Call call = get(operation, id);
+    long total =
+        switch (channel) {
+          case STDOUT -> call.stdoutBytes();
+          case STDERR -> call.stderrBytes();
+          case PTY -> 0;
+        };
+    byte[] bytes = store.output(id, channel, offset, maxBytes);
+    return new OutputPage(
+        bytes, offset, store.recordedBytes(id, channel), total, call.status().ended());
+  }
+
+  @Override
+  public List<Output> outputs(Operation operation, Id id) {
+    Call call = get(operation, id);
+    Map<String, Artifact> there =
+        store.artifacts(id).stream().collect(Collectors.toMap(Artifact::path, a -> a));
+    List<Output> outputs = new ArrayList<>();
+    for (String path : call.outputs()) {
+      Artifact artifact = there.get(path);
+      outputs.add(
+          artifact == null
+              ? new Output(path, 0, "", Optional.of(missing(call)))
+              : new Output(path, artifact.sizeBytes(), artifact.sha256(), Optional.empty()));
+    }
+    return outputs;
+  }
+
+  private static String missing(Call call) {
+    return call.status().ended()
+        ? "it was not there, not a file or too large when the call ended; the call.output event"
+            + " says which"
+        : "the call has not ended";
+  }
+
+  @Override
+  public byte[] outputFile(Operation operation, Id id, String path) {
+    get(operation, id);
+    return store
+        .artifact(id, path)
+        .orElseThrow(() ->
+            new ProblemException(
+                new Problem.NotFound(
+                    "output-not-found", "the call has no copied-out file '" + path + "'")));
+  }
+
+  @Override
+  public long stdin(Operation operation, Id id, Optional<Long> offset, byte[] bytes, boolean end) {
+    Call call = running(operation, id);
+    if (!ToolCalls.runOf(call.tool(), call.arguments()).stdin()) {
+      throw new ProblemException(
+          new Problem.Conflict(
+              "stdin-closed", "the call was started without stdin: start it with \"stdin\": true"));
+    }
+    // One writer at a time for a call: without an offset the end is asked for, then written to.
+    ReentrantLock lock = stdinLocks.computeIfAbsent(id, _ -> new ReentrantLock());
+    lock.lock();
+    try {
+      long at = offset.isPresent() ? offset.get() : writeStdin(call, 0, new byte[0], false);
+      int sent = 0;
+      do {
+        int n = Math.min(TEXT_BYTES, bytes.length - sent);
+        byte[] piece = java.util.Arrays.copyOfRange(bytes, sent, sent + n);
+        sent += n;
+        long accepted = writeStdin(call, at, piece, end && sent == bytes.length);
+        if (accepted < at + n) {
+          throw new ProblemException(
+              new Problem.Conflict(
+                  "wrong-offset",
+                  "stdin has " + accepted + " bytes; " + at + " is not where the next one goes"));
+        }
+        at += n;
+      } while (sent < bytes.length);
+      return at;
+    } finally {
+      lock.unlock();
+      if (store.call(id).filter(c -> !c.status().ended()).isEmpty()) {
+        stdinLocks.remove(id);
+      }
+    }
+  }
+
+  private long writeStdin(Call call, long offset, byte[] bytes, boolean end) {
+    Message answer =
+        ask(call.sandbox(), new Message.WriteStdin(call.id().value(), offset, bytes, end));
+    return switch (answer) {
+      case Message.StdinAck ack -> ack.offset();
+      case Message.Failure failure -> throw new ProblemException(problem(failure));
+      case Message other -> throw misbehaved(other);
+    };
+  }
+
+  @Override
+  public void signal(Operation operation, Id id, String signal) {
+    int number =
+        Signals.number(signal)
+            .orElseThrow(() ->
+                new ProblemException(
+                    Problem.Invalid.of(
+                        "/signal",
+                        "bad-value",
+                        "'" + signal + "' is not a signal: one of " + Signals.names())));
+    Call target = running(operation, id);
+    perform(
+        operation,
+        sandbox(operation, target.sandbox()),
+        new ToolCall.ProcessSignal(id, signal),
+        call ->
+            switch (ask(target.sandbox(), new Message.Signal(id.value(), number))) {
+              case Message.Done _ -> new Performed<>(true, List.of());
+              case Message.Failure failure -> throw new ProblemException(problem(failure));
+              case Message other -> throw misbehaved(other);
+            });
+  }
+
+  @Override
+  public Call cancel(Operation operation, Id id) {
+    Call call = get(operation, id);
+    if (call.status() == CallStatus.PENDING) {
+      Instant now = clock.instant();
+      CallResult result =
+          new CallResult(CallStatus.CANCELLED, -1, 0, "cancelled before it ran", 0, 0, 0, 0, now);
+      CommitResult _ =
+          store.commit(
+              Commit.of(
+                  call.sandbox(),
+                  new Change.EndCall(id, result),
+                  new Change.AppendEvent(Events.ended(id, result))));
+      // Its runner, if it has one already, finds that and ends the process; a call that started
+      // meanwhile is next.
+      call = get(operation, id);
+    }
+    if (call.status() == CallStatus.RUNNING) {
+      Message answer =
+          ask(
+              call.sandbox(),
+              new Message.Terminate(id.value(), limits.grace().toMillis(), EndCause.CANCELLED));
+      switch (answer) {
+        case Message.Done _ -> {}
+        // It ended by itself just now: its end is on its way into the log.
+        case Message.Failure failure when failure.code() == Message.FailureCode.UNKNOWN_CALL -> {}
+        case Message.Failure failure -> throw new ProblemException(problem(failure));
+        case Message other -> throw misbehaved(other);
+      }
+    }
+    return call;
+  }
+
+  @Override
+  public Download readFile(Operation operation, Id sandboxId, String path) {
+    Sandbox sandbox = sandbox(operation, sandboxId);
+    Call call = decide(operation, sandbox, new ToolCall.FileRead(path), false, List.of());
+    FileStream stream = null;
+    try {
+      awaitReady(operation, sandbox.id());
+      AgentConnection agent = open(sandbox.id());
+      stream =
+          new FileStream(
+              agent.connection(),
+              agents.deadline(agent.connection(), ANSWER),
+              result -> end(call, result, List.of()),
+              clock);
+      FileInfo info = stream.begin(path);
+      return new Download(call.id(), info, stream);
+    } catch (ProblemException e) {
+      if (stream == null) {
+        end(call, failed(call, e.problem().detail()), List.of());
+      }
+      throw e;
+    }
+  }
+
+  @Override
+  public FileInfo writeFile(
+      Operation operation, Id sandboxId, String path, long size, InputStream content) {
+    return perform(
+        operation,
+        sandbox(operation, sandboxId),
+        new ToolCall.FileWrite(path, size),
+        call -> {
+          FileInfo info = upload(call, path, content);
+          return new Performed<>(
+              info,
+              List.of(
+                  Events.fileChanged(
+                      clock.instant(), call.id(), path, "written", info.sizeBytes())));
+        });
+  }
+
+  /// Sends a file's bytes; nothing of it stays unless the last one was sent.
+  private FileInfo upload(Call call, String path, InputStream content) {
+    AgentConnection agent = open(call.sandbox());
+    try (Connection connection = agent.connection();
+        Agents.Deadline deadline = agents.deadline(connection, ANSWER)) {
+      connection.send(new Message.WriteFile(path, 0644));
+      byte[] buffer = new byte[TEXT_BYTES];
+      long total = 0;
+      while (true) {
+        int n;
+        try {
+          n = content.readNBytes(buffer, 0, buffer.length);
+        } catch (IOException e) {
+          throw new ProblemException(
+              Problem.Invalid.of(
+                  "", "upload-incomplete", "the upload broke off after " + total + " bytes"));
+        }
+        if (n > 0) {
+          total += n;
+          if (total > limits.uploadBytes()) {
+            throw new ProblemException(
+                new Problem.TooLarge(
+                    "file-too-large",
+                    "a file may have " + limits.uploadBytes() + " bytes (uploadBytes)"));
+          }
+          connection.send(new Message.Chunk(java.util.Arrays.copyOf(buffer, n)));
+          deadline.restart();
+        }
+        if (n < buffer.length) {
+          connection.send(new Message.ChunksEnd(total));
+          break;
+        }
+      }
+      return info(connection.receive());
+    } catch (IOException e) {
+      // The agent may have said why before it closed; a full disk is the usual reason.
+      throw unanswered(e);
+    }
+  }
+
+  @Override
+  public Listing listFiles(Operation operation, Id sandboxId, String path, int depth) {
+    return perform(
+        operation,
+        sandbox(operation, sandboxId),
+        new ToolCall.FileList(path, depth),
+        call ->
+            switch (ask(call.sandbox(), new Message.ListFiles(path, depth))) {
+              case Message.FileList list ->
+                  new Performed<>(new Listing(list.entries(), list.truncated()), List.of());
+              case Message.Failure failure -> throw new ProblemException(problem(failure));
+              case Message other -> throw misbehaved(other);
+            });
+  }
+
+  @Override
+  public FileInfo statFile(Operation operation, Id sandboxId, String path) {
+    return perform(
+        operation,
+        sandbox(operation, sandboxId),
+        new ToolCall.FileStat(path),
+        call -> new Performed<>(info(ask(call.sandbox(), new Message.StatFile(path))), List.of()));
+  }
+
+  @Override
+  public void removeFile(Operation operation, Id sandboxId, String path, boolean recursive) {
+    perform(
+        operation,
+        sandbox(operation, sandboxId),
+        new ToolCall.FileRemove(path, recursive),
+        call -> {
+          done(ask(call.sandbox(), new Message.RemoveFile(path, recursive)));
+          return new Performed<>(
+              true, List.of(Events.fileChanged(clock.instant(), call.id(), path, "removed", -1)));
+        });
+  }
+
+  @Override
+  public void moveFile(Operation operation, Id sandboxId, String path, String target) {
+    perform(
+        operation,
+        sandbox(operation, sandboxId),
+        new ToolCall.FileMove(path, target),
+        call -> {
+          done(ask(call.sandbox(), new Message.MoveFile(path, target)));
+          return new Performed<>(
+              true,
+              List.of(
+                  Events.fileChanged(clock.instant(), call.id(), path, "removed", -1),
+                  Events.fileChanged(clock.instant(), call.id(), target, "moved", -1)));
+        });
+  }
+
+  /// What performing a call gave: its value, and the events besides its end.
+  private record Performed<T>(T value, List<NewEvent> events) {}
+
+  private interface Performance<T> {
+    Performed<T> perform(Call call);
+  }
+
+  /// A call that is done at once: decide, record, do, record.
+  private <T> T perform(
+      Operation operation, Sandbox sandbox, ToolCall tool, Performance<T> performance) {
+    Call call = decide(operation, sandbox, tool, false, List.of());
+    try {
+      awaitReady(operation, sandbox.id());
+      Performed<T> performed = performance.perform(call);
+      Instant now = clock.instant();
+      end(
+          call,
+          new CallResult(
+              CallStatus.EXITED,
+              0,
+              0,
+              "",
+              0,
+              0,
+              Duration.between(call.requestedAt(), now).toMillis(),
+              0,
+              now),
+          performed.events());
+      return performed.value();
+    } catch (ProblemException e) {
+      end(call, failed(call, e.problem().detail()), List.of());
+      throw e;
+    }
+  }
+
+  private CallResult failed(Call call, String reason) {
+    Instant now = clock.instant();
+    return new CallResult(
+        CallStatus.FAILED,
+        -1,
+        0,
+        reason,
+        0,
+        0,
+        Duration.between(call.requestedAt(), now).toMillis(),
+        0,
+        now);
+  }
+
+  private void end(Call call, CallResult result, List<NewEvent> events) {
+    List<Change> changes = new ArrayList<>();
+    changes.add(new Change.EndCall(call.id(), result));
+    events.forEach(event -> changes.add(new Change.AppendEvent(event)));
+    changes.add(new Change.AppendEvent(Events.ended(call.id(), result)));
+    // Refused when the sandbox was destroyed meanwhile, which ended the call.
+    CommitResult _ = store.commit(new Commit(call.sandbox(), changes));
+  }
+
+  /// Evaluates the policy and records call and decision.
+  ///
+  /// @return the pending call
+  private Call decide(
+      Operation operation,
+      Sandbox sandbox,
+      ToolCall tool,
+      boolean background,
+      List<String> outputs) {
+    if (sandbox.phase().terminal() || sandbox.phase() == Phase.STOPPING) {
+      throw gone(sandbox);
+    }
+    Policy policy = policies.byReference(sandbox.policy());
+    Recorder.Decided decided =
+        recorder.decide(
+            operation.principal(),
+            policy,
+            sandbox.id(),
+            sandbox.expiresAt(),
+            tool,
+            background,
+            outputs,
+            false);
+    List<Change> changes = new ArrayList<>(decided.changes());
+    boolean keyed = decided.allowed() && tool instanceof ToolCall.Run;
+    if (keyed) {
+      recorder.claim(operation, Optional.of(decided.call().id())).ifPresent(changes::add);
+    }
+    switch (store.commit(new Commit(sandbox.id(), changes))) {
+      case CommitResult.Committed _ -> {}
+      case CommitResult.Refused refused -> {
+        switch (refused.refusal()) {
+          case QUOTA ->
+              throw new ProblemException(
+                  new Problem.Capacity(
+                      "call-quota",
+                      "the sandbox has "
+                          + limits.callsPerSandbox()
+                          + " live calls (callsPerSandbox)",
+                      Duration.ofSeconds(1)));
+          case WRONG_PHASE -> throw gone(sandbox);
+          case KEY_TAKEN -> {
+            return earlier(operation)
+                .orElseThrow(() -> new IllegalStateException("a claimed key stands for nothing"));
+          }
+          case EXISTS, WRONG_OFFSET, ENDED ->
+              throw new IllegalStateException("a new call was refused: " + refused.refusal());
+        }
+      }
+    }
+    if (!decided.allowed()) {
+      throw new ProblemException(
+          new Problem.Denied(
+              sandbox.id(),
+              decided.call().id(),
+              decided.decision().rules(),
+              decided.decision().policy(),
+              decided.decision().reason()));
+    }
+    return decided.call();
+  }
+
+  /// The call that this operation's idempotency key stands for.
+  private Optional<Call> earlier(Operation operation) {
+    return Recorder.key(operation)
+        .flatMap(key -> store.keyedRequest(key, clock.instant()))
+        .map(request -> {
+          requireSameBody(operation, request.bodyHash());
+          return get(operation, request.call().orElseThrow());
+        });
+  }
+
+  /// @throws ProblemException where the key was used for another body
+  public static void requireSameBody(Operation operation, String bodyHash) {
+    if (operation.idempotency().filter(i -> i.bodyHash().equals(bodyHash)).isEmpty()) {
+      throw new ProblemException(
+          new Problem.Conflict(
+              "idempotency-mismatch",
+              "this Idempotency-Key was used with another body in the last 24 hours: use a new"
+                  + " key"));
+    }
+  }
+
+  private Sandbox sandbox(Operation operation, Id id) {
+    return store
+        .sandbox(id)
+        .filter(s -> s.tenant().equals(operation.principal().tenant()))
+        .orElseThrow(() ->
+            new ProblemException(
+                new Problem.NotFound("sandbox-not-found", "there is no sandbox " + id)));
+  }
+
+  /// The call, once it runs.
+  private Call running(Operation operation, Id id) {
+    Call call = get(operation, id);
+    if (!ToolNames.runs(call.tool())) {
+      throw new ProblemException(
+          new Problem.Conflict(
+              "not-a-process", "the call is a " + call.tool() + ", not a process"));
+    }
+    Optional<Call> running =
+        Waits.until(
+            store,
+            call.sandbox(),
+            READY,
+            () -> store.call(id).filter(c -> c.status() != CallStatus.PENDING));
+    if (running.isEmpty()) {
+      throw new ProblemException(
+          new Problem.Unavailable(
+              "call-pending", "the call has not started yet", Duration.ofSeconds(2)));
+    }
+    if (running.get().status().ended()) {
+      throw new ProblemException(
+          new Problem.Conflict(
+              "call-ended", "the call has ended: " + running.get().status().wireName()));
+    }
+    return running.get();
+  }
+
+  private void awaitReady(Operation operation, Id id) {
+    Optional<Sandbox> settled =
+        Waits.until(
+            store,
+            id,
+            READY,
+            () ->
+                store
+                    .sandbox(id)
+                    .filter(s -> s.phase() != Phase.REQUESTED && s.phase() != Phase.STARTING));
+    Sandbox sandbox = settled.orElseGet(() -> sandbox(operation, id));
+    if (sandbox.phase() == Phase.READY) {
+      return;
+    }
+    if (settled.isEmpty()) {
+      throw new ProblemException(
+          new Problem.Unavailable(
+              "sandbox-not-ready",
+              "the sandbox is still " + sandbox.phase().wireName(),
+              Duration.ofSeconds(2)));
+    }
+    throw gone(sandbox);
+  }
+
+  private static ProblemException gone(Sandbox sandbox) {
+    String why = sandbox.reason().isEmpty() ? "" : " (" + sandbox.reason() + ")";
+    return new ProblemException(
+        new Problem.Conflict("sandbox-gone", "the sandbox is " + sandbox.phase().wireName() + why));
+  }
+
+  private AgentConnection open(Id sandbox) {
+    try {
+      return agents.open(sandbox);
+    } catch (DriverException e) {
+      throw unreachable(e);
+    }
+  }
+
+  private Message ask(Id sandbox, Message.Request request) {
+    try {
+      return agents.ask(sandbox, request, ANSWER);
+    } catch (DriverException e) {
+      throw unreachable(e);
+    } catch (IOException e) {
+      throw unanswered(e);
+    }
+  }
+
+  private void done(Message answer) {
+    switch (answer) {
+      case Message.Done _ -> {}
+      case Message.Failure failure -> throw new ProblemException(problem(failure));
+      case Message other -> throw misbehaved(other);
+    }
+  }
+
+  static FileInfo info(@org.jspecify.annotations.Nullable Message answer) {
+    return switch (answer) {
+      case FileInfo info -> info;
+      case Message.Failure failure -> throw new ProblemException(problem(failure));
+      case null ->
+          throw unanswered(new IOException("the agent closed the connection without an answer"));
+      case Message other -> throw misbehaved(other);
+    };
+  }
+
+  private ProblemException unreachable(DriverException e) {
+    return new ProblemException(
+        new Problem.Unavailable(
+            "agent-unreachable",
+            "the sandbox's agent cannot be reached: " + e.getMessage(),
+            Duration.ofSeconds(1)));
+  }
+
+  static ProblemException unanswered(IOException e) {
+    String why =
+        e instanceof MalformedMessageException
+            ? "the sandbox's agent broke its protocol"
+            : "the sandbox's agent did not answer";
+    return new ProblemException(
+        new Problem.Unavailable("agent-unanswered", why, Duration.ofSeconds(1)));
+  }
+
+  private static ProblemException misbehaved(Message answer) {
+    return unanswered(
+        new MalformedMessageException("an unexpected " + answer.getClass().getSimpleName()));
+  }
+
+  /// What an agent's refusal means to a client. Its message comes from inside the sandbox: bounded,
+  /// shown, not trusted.
+  static Problem problem(Message.Failure failure) {
+    String detail = failure.message();
+    return switch (failure.code()) {
+      case OUTSIDE_WORKSPACE ->
+          Problem.Invalid.of("path:path", "outside-workspace", "the path leaves the workspace");
+      case NOT_FOUND -> new Problem.NotFound("file-not-found", detail);
+      case NOT_A_FILE -> new Problem.Conflict("not-a-file", detail);
+      case NOT_A_DIRECTORY -> new Problem.Conflict("not-a-directory", detail);
+      case NOT_EMPTY -> new Problem.Conflict("not-empty", detail);
+      case DISK_FULL ->
+          new Problem.TooLarge("disk-full", "the workspace's disk limit is reached: " + detail);
+      case UNKNOWN_CALL, ALREADY_RAN -> new Problem.Conflict("call-ended", "the process has ended");
+      case WRONG_OFFSET -> new Problem.Conflict("wrong-offset", detail);
+      case STDIN_CLOSED -> new Problem.Conflict("stdin-closed", "the process's stdin is closed");
+      case LIMIT -> new Problem.Capacity("agent-limit", detail, Duration.ofSeconds(1));
+      case NOT_EXECUTABLE, BAD_CWD, BAD_REQUEST -> Problem.Invalid.of("", "bad-value", detail);
+      case IO -> new Problem.Conflict("file-error", detail);
+    };
+  }
+}

@@ -1,0 +1,5 @@
+/// What every driver must do, as tests.
+@NullMarked
+package dev.foredeck.core.driver;
+
+import org.jspecify.annotations.NullMarked;

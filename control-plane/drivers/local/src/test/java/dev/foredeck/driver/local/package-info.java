@@ -1,0 +1,4 @@
+@NullMarked
+package dev.foredeck.driver.local;
+
+import org.jspecify.annotations.NullMarked;

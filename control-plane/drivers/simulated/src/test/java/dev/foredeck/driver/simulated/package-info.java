@@ -1,0 +1,4 @@
+@NullMarked
+package dev.foredeck.driver.simulated;
+
+import org.jspecify.annotations.NullMarked;

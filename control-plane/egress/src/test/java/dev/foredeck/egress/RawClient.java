@@ -1,0 +1,62 @@
+package dev.foredeck.egress;
+
+import java.io.ByteArrayOutputStream;
+import java.io.EOFException;
+import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.nio.channels.SocketChannel;
+import java.nio.charset.StandardCharsets;
+
+/// A client that sends what it is told, well formed or not.
+final class RawClient implements AutoCloseable {
+  final SocketChannel channel;
+
+  RawClient(SocketChannel channel) {
+    this.channel = channel;
+  }
+
+  /// A message head: its lines, and the empty one.
+  static String head(String... lines) {
+    return String.join("\r\n", lines) + "\r\n\r\n";
+  }
+
+  void send(String text) throws IOException {
+    send(text.getBytes(StandardCharsets.ISO_8859_1));
+  }
+
+  void send(byte[] bytes) throws IOException {
+    ByteBuffer buffer = ByteBuffer.wrap(bytes);
+    while (buffer.hasRemaining()) {
+      channel.write(buffer);
+    }
+  }
+
+  String readAll() throws IOException {
+    ByteArrayOutputStream all = new ByteArrayOutputStream();
+    ByteBuffer buffer = ByteBuffer.allocate(8192);
+    while (channel.read(buffer) >= 0) {
+      all.write(buffer.array(), 0, buffer.position());
+      buffer.clear();
+    }
+    return all.toString(StandardCharsets.ISO_8859_1);
+  }
+
+  /// Reads up to and including the given text.
+  String readUntil(String end) throws IOException {
+    StringBuilder text = new StringBuilder();
+    ByteBuffer one = ByteBuffer.allocate(1);
+    while (!text.toString().endsWith(end)) {
+      if (channel.read(one) < 0) {
+        throw new EOFException("ended after: " + text);
+      }
+      text.append((char) (one.get(0) & 0xff));
+      one.clear();
+    }
+    return text.toString();
+  }
+
+  @Override
+  public void close() throws IOException {
+    channel.close();
+  }
+}

@@ -1,0 +1,4 @@
+@NullMarked
+package dev.foredeck.egress;
+
+import org.jspecify.annotations.NullMarked;

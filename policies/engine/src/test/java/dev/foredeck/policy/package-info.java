@@ -1,0 +1,4 @@
+@NullMarked
+package dev.foredeck.policy;
+
+import org.jspecify.annotations.NullMarked;
