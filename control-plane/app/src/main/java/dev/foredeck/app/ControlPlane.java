@@ -16,6 +16,7 @@ import dev.foredeck.core.sandbox.Launcher;
 import dev.foredeck.core.sandbox.Provisioning;
 import dev.foredeck.core.sandbox.Reaper;
 import dev.foredeck.core.store.Store;
+import dev.foredeck.core.store.Store.StoreUnavailableException;
 import dev.foredeck.driver.local.LocalConfig;
 import dev.foredeck.driver.local.LocalDriver;
 import dev.foredeck.driver.simulated.Pace;
@@ -28,6 +29,7 @@ import dev.foredeck.egress.Pins;
 import dev.foredeck.egress.Resolver;
 import dev.foredeck.server.ForedeckServer;
 import dev.foredeck.server.Listen;
+import dev.foredeck.store.DatabaseUrl;
 import dev.foredeck.store.PostgresStore;
 import dev.foredeck.store.embedded.EmbeddedPostgres;
 import java.io.IOException;
@@ -91,7 +93,7 @@ final class ControlPlane implements AutoCloseable {
     Driver driver = keep(driver(configuration, random));
     FutureTask<List<String>> probe = new FutureTask<>(() -> driver.probe(PROBE));
     Thread.ofVirtual().name("probe").start(probe);
-    Store store = store(configuration, random);
+    Store store = store(configuration, random, clock);
     List<String> findings = await(probe);
     if (!findings.isEmpty()) {
       throw new ConfigurationException(
@@ -163,13 +165,24 @@ final class ControlPlane implements AutoCloseable {
     };
   }
 
-  private Store store(Configuration configuration, SecureRandom random) {
-    if (configuration.databaseUrl().isPresent()) {
-      return keep(PostgresStore.open(configuration.databaseUrl().get(), Clock.systemUTC()));
+  private Store store(Configuration configuration, SecureRandom random, Clock clock) {
+    try {
+      DatabaseUrl url;
+      if (configuration.databaseUrl().isPresent()) {
+        url = DatabaseUrl.parse(configuration.databaseUrl().get());
+      } else {
+        EmbeddedPostgres postgres =
+            keep(
+                EmbeddedPostgres.start(
+                    configuration.dataDir().resolve("postgres"), random, DATABASE));
+        url = new DatabaseUrl(postgres.jdbcUrl(), EmbeddedPostgres.USER, postgres.password());
+      }
+      return keep(PostgresStore.open(url, random, clock));
+    } catch (IOException e) {
+      throw new ConfigurationException("the database cannot be used: " + e.getMessage());
+    } catch (StoreUnavailableException | IllegalArgumentException e) {
+      throw new ConfigurationException("the database cannot be used: " + e.getMessage());
     }
-    EmbeddedPostgres postgres =
-        keep(EmbeddedPostgres.start(configuration.dataDir().resolve("postgres"), random, DATABASE));
-    return keep(PostgresStore.open(postgres.jdbcUrl(), Clock.systemUTC()));
   }
 
   /// Names this replica for as long as the folder lives: whose sandboxes are whose.
