@@ -215,6 +215,9 @@ final class Connection implements Runnable {
       throw Refusal.denied(verdict.rule(), verdict.reason());
     }
     tally.allowed(verdict);
+    // Both have limits of their own; this one is for what they might not foresee.
+    EgressLimits limits = around.limits();
+    deadline.within(2 * (limits.resolveMillis() + limits.connectMillis()), "finding the server");
     List<InetSocketAddress> addresses =
         around.destinations().find(request.authority(), egress.lookups());
     SocketChannel server = connect(request.authority(), addresses);
