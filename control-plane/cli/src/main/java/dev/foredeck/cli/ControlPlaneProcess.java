@@ -15,10 +15,12 @@ import java.util.Deque;
 import java.util.List;
 import java.util.Map;
 import java.util.OptionalInt;
+import java.util.Set;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.TimeoutException;
+import java.util.function.Consumer;
 
 /// A control plane as a child process, by the launcher's contract: it says `foredeck ready <url>`
 /// when it serves, drains on SIGTERM and ends with 0.
@@ -28,6 +30,8 @@ final class ControlPlaneProcess {
   private static final String READY = "foredeck ready ";
   private static final int KEPT_LINES = 40;
   private static final int KEPT_LINE_CHARS = 400;
+  private static final Set<String> KEPT = Set.of("FOREDECK_AGENT_BUNDLE", "FOREDECK_LOG");
+  private static final Duration REMINDER = Duration.ofSeconds(10);
   private static final Path SETSID = Path.of("/usr/bin/setsid");
 
   private final Process process;
@@ -42,7 +46,8 @@ final class ControlPlaneProcess {
   }
 
   /// @param command which starts it
-  /// @param settings set in its environment on top of ours; an empty value takes one away
+  /// @param settings in its environment, instead of any of ours: it refuses keys that it does not
+  ///   know, and a database of the caller's is none of its business
   static ControlPlaneProcess start(List<String> command, Map<String, String> settings) {
     List<String> line = new ArrayList<>();
     if (Files.isExecutable(SETSID)) {
@@ -53,13 +58,9 @@ final class ControlPlaneProcess {
     line.addAll(command);
     ProcessBuilder builder = new ProcessBuilder(line);
     builder.redirectInput(ProcessBuilder.Redirect.from(Path.of("/dev/null").toFile()));
-    settings.forEach((name, value) -> {
-      if (value.isEmpty()) {
-        builder.environment().remove(name);
-      } else {
-        builder.environment().put(name, value);
-      }
-    });
+    Map<String, String> environment = builder.environment();
+    environment.keySet().removeIf(name -> name.startsWith("FOREDECK_") && !KEPT.contains(name));
+    environment.putAll(settings);
     try {
       return new ControlPlaneProcess(builder.start());
     } catch (IOException e) {
@@ -68,29 +69,36 @@ final class ControlPlaneProcess {
     }
   }
 
+  /// @param waiting is told every few seconds how long it takes already
   /// @return where it serves
   /// @throws CommandException with the last lines that it wrote, where it ends or stays silent
-  URI awaitReady(Duration atMost) throws InterruptedException {
-    try {
-      return ready.get(atMost.toMillis(), TimeUnit.MILLISECONDS);
-    } catch (ExecutionException e) {
-      process.waitFor(5, TimeUnit.SECONDS);
-      for (Thread reader : readers) {
-        reader.join(Duration.ofSeconds(1));
+  URI awaitReady(Duration atMost, Consumer<Duration> waiting) throws InterruptedException {
+    Duration waited = Duration.ZERO;
+    while (true) {
+      try {
+        return ready.get(REMINDER.toMillis(), TimeUnit.MILLISECONDS);
+      } catch (ExecutionException e) {
+        throw new CommandException(
+            ExitCode.CANNOT, "the control plane " + end() + " before it was ready" + said(), e);
+      } catch (TimeoutException e) {
+        waited = waited.plus(REMINDER);
+        if (waited.compareTo(atMost) >= 0) {
+          throw new CommandException(
+              ExitCode.CANNOT,
+              "the control plane was not ready after " + waited.toSeconds() + " s" + said(),
+              e);
+        }
+        waiting.accept(waited);
       }
-      String how = process.isAlive() ? "closed its output" : "ended with " + process.exitValue();
-      throw new CommandException(
-          ExitCode.CANNOT, "the control plane " + how + " before it was ready" + said(), e);
-    } catch (TimeoutException e) {
-      throw new CommandException(
-          ExitCode.CANNOT,
-          "the control plane was not ready after " + atMost.toSeconds() + " s" + said(),
-          e);
     }
   }
 
-  long pid() {
-    return process.pid();
+  private String end() throws InterruptedException {
+    boolean ended = process.waitFor(5, TimeUnit.SECONDS);
+    for (Thread reader : readers) {
+      boolean _ = reader.join(Duration.ofSeconds(1));
+    }
+    return ended ? "ended with " + process.exitValue() : "closed its output";
   }
 
   /// SIGTERM, and SIGKILL where that does not end it in time.

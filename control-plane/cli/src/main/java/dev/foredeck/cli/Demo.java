@@ -37,6 +37,7 @@ final class Demo {
   private static final Duration DESTROY = Duration.ofSeconds(30);
   private static final Duration PROBE = Duration.ofSeconds(3);
   private static final Duration SETTLE = Duration.ofSeconds(10);
+  private static final int INTERRUPTED = 130;
   private static final String BODY = "foredeck-demo.json";
 
   /// What to run against.
@@ -114,6 +115,12 @@ final class Demo {
     boolean done = false;
     try {
       done = job();
+    } catch (CommandException e) {
+      if (mute.get()) {
+        // What was taken down under the job's hands is no news.
+        return INTERRUPTED;
+      }
+      throw e;
     } finally {
       boolean left = !cleanUp();
       done &= !left;
@@ -202,7 +209,10 @@ final class Demo {
     Path made;
     int port;
     try {
-      made = Files.createTempDirectory(own.scratch(), "foredeck-demo-");
+      made =
+          Files.createDirectory(
+              own.scratch().resolve("foredeck-demo-" + label),
+              PosixFilePermissions.asFileAttribute(PosixFilePermissions.fromString("rwx------")));
       data = Optional.of(made);
       // Sandboxes are users of their own: they pass through to what is theirs, and list nothing.
       Files.setPosixFilePermissions(made, PosixFilePermissions.fromString("rwx--x--x"));
@@ -215,14 +225,13 @@ final class Demo {
     settings.put("FOREDECK_LISTEN", "127.0.0.1:" + port);
     settings.put("FOREDECK_DATA", made.toString());
     settings.put("FOREDECK_DRIVER", own.driver());
-    settings.put("FOREDECK_DATABASE_URL", "");
     site.ifPresent(served ->
         settings.put("FOREDECK_EGRESS_PINS", DemoSite.HOST + "=127.0.0.1:" + served.port()));
     step("starting the control plane (driver " + own.driver() + ", data in " + made + ") …");
     long start = System.nanoTime();
-    ControlPlaneProcess child = ControlPlaneProcess.start(own.command(), settings);
-    process = Optional.of(child);
-    URI url = child.awaitReady(READY);
+    ControlPlaneProcess child = launch(own.command(), settings);
+    URI url =
+        child.awaitReady(READY, waited -> step("still starting, " + waited.toSeconds() + " s …"));
     step(
         String.format(
             Locale.ROOT, "ready at %s after %.1f s", url, (System.nanoTime() - start) / 1e9));
@@ -237,6 +246,17 @@ final class Demo {
     ApiClient connected = new ApiClient(url, key, ApiClient.Patience.DEFAULT);
     client = Optional.of(connected);
     return new Connected(connected, "$(cat " + ShellWords.quote(keyFile.toString()) + ")");
+  }
+
+  /// Not while, or after, everything is taken down.
+  private synchronized ControlPlaneProcess launch(
+      List<String> command, Map<String, String> settings) {
+    if (cleaning.get()) {
+      throw new CommandException(INTERRUPTED, "interrupted");
+    }
+    ControlPlaneProcess child = ControlPlaneProcess.start(command, settings);
+    process = Optional.of(child);
+    return child;
   }
 
   private boolean report(

@@ -106,7 +106,7 @@ class DemoTest {
         .containsPattern(
             "  curl -sSN http://127.0.0.1:[0-9]+/v1/sandboxes -H \"Authorization: Bearer \\$\\(cat "
                 + scratch
-                + "/foredeck-demo-[0-9]+/admin.key\\)\" -H 'Content-Type: application/json'"
+                + "/foredeck-demo-[0-9a-f]{8}/admin.key\\)\" -H 'Content-Type: application/json'"
                 + " -H 'Accept: text/event-stream' --data-binary @foredeck-demo.json\n");
     assertThat(inScratch()).isEmpty();
     try (Stream<Path> files = Files.list(current)) {

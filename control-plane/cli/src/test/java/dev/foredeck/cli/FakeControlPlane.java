@@ -25,6 +25,7 @@ import java.util.Base64;
 import java.util.HexFormat;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 import java.util.concurrent.Executors;
 
 /// What the demo starts in tests: a process that keeps the launcher's contract and answers the one
@@ -35,6 +36,16 @@ final class FakeControlPlane {
   private static final String SANDBOX = "sb0123456789abcdefgh";
   private static final String CALL = "ca0123456789abcdefgh";
   private static final String KEY = "a-key-of-the-test";
+
+  /// A control plane refuses any other.
+  private static final Set<String> KNOWN =
+      Set.of(
+          "FOREDECK_LISTEN",
+          "FOREDECK_DATA",
+          "FOREDECK_DRIVER",
+          "FOREDECK_EGRESS_PINS",
+          "FOREDECK_AGENT_BUNDLE",
+          "FOREDECK_LOG");
 
   private final String fault;
   private final Path data;
@@ -68,6 +79,11 @@ final class FakeControlPlane {
       throw new IllegalArgumentException("the verb is missing");
     }
     System.err.println("a line of the log");
+    for (String name : System.getenv().keySet()) {
+      if (name.startsWith("FOREDECK_") && !KNOWN.contains(name)) {
+        throw new IllegalArgumentException(name + " is not a key of Foredeck");
+      }
+    }
     if (fault.equals("dies")) {
       System.err.println("no runc here\u001b[2J");
       System.exit(7);
