@@ -62,6 +62,7 @@ final class FakeCore {
   static final String OPERATOR = "operator-key";
   static final String DEVELOPER = "developer-key";
   static final String STRANGER = "stranger-key";
+  static final String OTHER_OPERATOR = "other-operator-key";
 
   final ReentrantLock lock = new ReentrantLock();
   final Condition changed = lock.newCondition();
@@ -103,6 +104,8 @@ final class FakeCore {
     principals.put(OPERATOR, new Principal(tenant, ids.key(), "root", Role.OPERATOR));
     principals.put(DEVELOPER, new Principal(tenant, ids.key(), "dev", Role.DEVELOPER));
     principals.put(STRANGER, new Principal(otherTenant, ids.key(), "eve", Role.DEVELOPER));
+    principals.put(
+        OTHER_OPERATOR, new Principal(otherTenant, ids.key(), "mallory", Role.OPERATOR));
   }
 
   // ---- what tests do
