@@ -44,6 +44,7 @@ record Leftovers(Path root, Path data, Set<String> sandboxes) {
     mounts(found);
     loopDevices(found);
     cgroups(found);
+    claims(found);
     Path run = runFolder();
     if (Files.exists(run, LinkOption.NOFOLLOW_LINKS)) {
       found.add("folder " + shown(run));
@@ -134,6 +135,19 @@ record Leftovers(Path root, Path data, Set<String> sandboxes) {
       String backing = read(device.resolve("loop/backing_file"));
       if (isOurs(backing)) {
         found.add("loop device " + device.getFileName() + " on " + backing.strip());
+      }
+    }
+  }
+
+  /// Ranges of users, each a link whose target names its owner.
+  private void claims(List<String> found) {
+    for (Path claim : list(root.resolve("run/foredeck-uids"))) {
+      try {
+        if (isOurs(Files.readSymbolicLink(claim).toString())) {
+          found.add("range of users " + shown(claim));
+        }
+      } catch (IOException | UnsupportedOperationException e) {
+        // Released while we looked, or no claim.
       }
     }
   }

@@ -40,6 +40,9 @@ class LeftoversTest {
     Files.createDirectories(root.resolve("sys/block/sda"));
     Files.createDirectories(root.resolve("sys/fs/cgroup/memory/foredeck-00000000"));
     Files.createDirectories(root.resolve("run/foredeck-00000000"));
+    Files.createDirectories(root.resolve("run/foredeck-uids"));
+    Files.createSymbolicLink(
+        root.resolve("run/foredeck-uids/1"), Path.of("/run/foredeck-00000000/sb9"));
   }
 
   @Test
@@ -60,6 +63,8 @@ class LeftoversTest {
     file("sys/block/loop1/loop/backing_file", "/var/tmp/foredeck-demo-1/sandboxes/sb/disk.img\n");
     Files.createDirectories(root.resolve("sys/fs/cgroup/pids/" + FRAME + "/sb0123456789abcdefgh"));
     Files.createDirectories(root.resolve("run/" + FRAME + "/s"));
+    Files.createSymbolicLink(
+        root.resolve("run/foredeck-uids/2"), Path.of("/run/" + FRAME + "/sb0123456789abcdefgh"));
 
     assertThat(leftovers().find())
         .containsExactly(
@@ -69,6 +74,7 @@ class LeftoversTest {
             "mount /somewhere",
             "loop device loop1 on /var/tmp/foredeck-demo-1/sandboxes/sb/disk.img",
             "cgroup /sys/fs/cgroup/pids/" + FRAME,
+            "range of users /run/foredeck-uids/2",
             "folder /run/" + FRAME);
   }
 
