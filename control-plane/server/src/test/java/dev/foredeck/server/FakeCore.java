@@ -104,8 +104,7 @@ final class FakeCore {
     principals.put(OPERATOR, new Principal(tenant, ids.key(), "root", Role.OPERATOR));
     principals.put(DEVELOPER, new Principal(tenant, ids.key(), "dev", Role.DEVELOPER));
     principals.put(STRANGER, new Principal(otherTenant, ids.key(), "eve", Role.DEVELOPER));
-    principals.put(
-        OTHER_OPERATOR, new Principal(otherTenant, ids.key(), "mallory", Role.OPERATOR));
+    principals.put(OTHER_OPERATOR, new Principal(otherTenant, ids.key(), "mallory", Role.OPERATOR));
   }
 
   // ---- what tests do

@@ -90,8 +90,7 @@ class FileTest {
       byte[] bytes = noise(100_001);
       HttpResponse<String> declared =
           small.send(
-              small.request(
-                  FakeCore.DEVELOPER, "PUT", target, BodyPublishers.ofByteArray(bytes)));
+              small.request(FakeCore.DEVELOPER, "PUT", target, BodyPublishers.ofByteArray(bytes)));
       assertThat(declared.statusCode()).isEqualTo(413);
       assertThat(small.core.abortedUploads).isZero();
       HttpResponse<String> actual =
@@ -139,7 +138,9 @@ class FileTest {
     assertThat(head.headers().firstValue("Content-Length")).contains("1");
     assertThat(head.headers().firstValue("X-Foredeck-Kind")).contains("file");
     assertThat(
-            server.as(FakeCore.DEVELOPER, "POST", files + "/dir/a.txt?move-to=b/c", "").statusCode())
+            server
+                .as(FakeCore.DEVELOPER, "POST", files + "/dir/a.txt?move-to=b/c", "")
+                .statusCode())
         .isEqualTo(204);
     assertThat(server.core.files).containsOnlyKeys("b/c");
     assertThat(server.as(FakeCore.DEVELOPER, "POST", files + "/b/c", "").statusCode())
@@ -154,9 +155,27 @@ class FileTest {
   @Test
   void refusesPathsThatLeaveTheWorkspaceOrAreNoPaths() throws Exception {
     String[] bad = {
-      "../etc/passwd", "a/../../b", "%2e%2e/x", "%2E%2e/x", "a/%2e%2e", ".%2e/x", "%252e%252e/x",
-      "/etc/passwd", "a//b", "%2fetc", "a%2fb", "a%00b", "a%5cb", "%ff", "%c0%ae%c0%ae/x", "%zz",
-      "%", "a%2", "b/", "x".repeat(256), "y/".repeat(2500) + "z"
+      "../etc/passwd",
+      "a/../../b",
+      "%2e%2e/x",
+      "%2E%2e/x",
+      "a/%2e%2e",
+      ".%2e/x",
+      "%252e%252e/x",
+      "/etc/passwd",
+      "a//b",
+      "%2fetc",
+      "a%2fb",
+      "a%00b",
+      "a%5cb",
+      "%ff",
+      "%c0%ae%c0%ae/x",
+      "%zz",
+      "%",
+      "a%2",
+      "b/",
+      "x".repeat(256),
+      "y/".repeat(2500) + "z"
     };
     int before = server.core.operations.size();
     for (String path : bad) {
