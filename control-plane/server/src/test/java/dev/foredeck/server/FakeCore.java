@@ -92,6 +92,10 @@ final class FakeCore {
   volatile byte[] complains = new byte[0];
   volatile int exitCode;
   volatile boolean held;
+
+  /// Whether a file is shorter when it is read than it was said to be.
+  volatile boolean shrinks;
+
   volatile Optional<RuntimeException> fails = Optional.empty();
 
   record Made(String bodyHash, Id sandbox, Optional<Id> call) {}
@@ -638,7 +642,8 @@ final class FakeCore {
                 new Problem.Conflict("not-a-file", path + " is a directory"));
           }
           byte[] bytes = file(path);
-          return new Download(ids.call(), info(path), new ByteArrayInputStream(bytes));
+          int length = shrinks ? bytes.length / 2 : bytes.length;
+          return new Download(ids.call(), info(path), new ByteArrayInputStream(bytes, 0, length));
         }
 
         @Override

@@ -1,9 +1,11 @@
 package dev.foredeck.server;
 
 import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatExceptionOfType;
 
 import com.fasterxml.jackson.databind.JsonNode;
 import java.io.ByteArrayInputStream;
+import java.io.IOException;
 import java.net.InetAddress;
 import java.net.Socket;
 import java.net.http.HttpRequest.BodyPublishers;
@@ -186,5 +188,14 @@ class FileTest {
       assertThat(answer).as(path).startsWith("HTTP/1.1 400 ").contains("\"bad-value\"");
     }
     assertThat(server.core.operations).hasSize(before);
+  }
+
+  @Test
+  void cutsADownloadThatIsShorterThanItPromised() throws Exception {
+    server.core.files.put("shrinks", noise(200_000));
+    server.core.shrinks = true;
+    var request =
+        server.request(FakeCore.DEVELOPER, "GET", files + "/shrinks", BodyPublishers.noBody());
+    assertThatExceptionOfType(IOException.class).isThrownBy(() -> server.bytes(request));
   }
 }
