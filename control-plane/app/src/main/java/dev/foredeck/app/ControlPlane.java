@@ -18,6 +18,7 @@ import dev.foredeck.core.sandbox.Reaper;
 import dev.foredeck.core.store.Store;
 import dev.foredeck.driver.local.LocalConfig;
 import dev.foredeck.driver.local.LocalDriver;
+import dev.foredeck.driver.simulated.Pace;
 import dev.foredeck.driver.simulated.SimulatedBackend;
 import dev.foredeck.driver.simulated.SimulatedDriver;
 import dev.foredeck.egress.EgressLimits;
@@ -87,7 +88,7 @@ final class ControlPlane implements AutoCloseable {
     DataDirectory data = keep(DataDirectory.open(configuration.dataDir()));
 
     // The probe and the database take most of the start: at the same time.
-    Driver driver = keep(driver(configuration, random, clock));
+    Driver driver = keep(driver(configuration, random));
     FutureTask<List<String>> probe = new FutureTask<>(() -> driver.probe(PROBE));
     Thread.ofVirtual().name("probe").start(probe);
     Store store = store(configuration, random);
@@ -114,8 +115,8 @@ final class ControlPlane implements AutoCloseable {
             new HttpEgressGateway(
                 EgressLimits.DEFAULT,
                 new Pins(configuration.egressPins()),
-                Resolver.SYSTEM,
-                LocalAddresses::all,
+                Resolver.system(),
+                new LocalAddresses(System::nanoTime),
                 System::nanoTime));
     String owner = owner(data, ids);
     Agents agents = new Agents(driver, data.deploymentKey(random), timer);
@@ -145,7 +146,7 @@ final class ControlPlane implements AutoCloseable {
     return "http://" + (host.contains(":") ? "[" + host + "]" : host) + ":" + port;
   }
 
-  private Driver driver(Configuration configuration, SecureRandom random, Clock clock) {
+  private Driver driver(Configuration configuration, SecureRandom random) {
     return switch (configuration.driver()) {
       case LOCAL -> {
         Path bundle =
@@ -157,7 +158,8 @@ final class ControlPlane implements AutoCloseable {
                             + " folder that sandbox-agent/agent/bundle.sh made"));
         yield new LocalDriver(LocalConfig.of(configuration.dataDir(), bundle), random);
       }
-      case SIMULATED -> new SimulatedDriver(new SimulatedBackend(clock));
+      case SIMULATED -> new SimulatedDriver(
+              new SimulatedBackend(Pace.real(), random.nextLong(), Limits.DEFAULT.sandboxesPerOwner()));
     };
   }
 

@@ -223,6 +223,10 @@ final class HostTemplate {
     for (String folder : FOLDERS) {
       directory(building.resolve(folder));
     }
+    for (String open : List.of("tmp", "var/tmp")) {
+      // The runtime gives a tmpfs the mode of the folder that it covers.
+      Files.setAttribute(building.resolve(open), "unix:mode", 01777);
+    }
     for (String name : SYSTEM) {
       Path path = host.resolve(name);
       if (Files.isSymbolicLink(path)) {
