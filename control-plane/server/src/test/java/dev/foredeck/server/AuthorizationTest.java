@@ -27,7 +27,8 @@ class AuthorizationTest {
   private record Line(String method, String template, Access access) {}
 
   private static List<Line> committed() throws Exception {
-    try (var in = Objects.requireNonNull(AuthorizationTest.class.getResourceAsStream("/routes.txt"))) {
+    try (var in =
+        Objects.requireNonNull(AuthorizationTest.class.getResourceAsStream("/routes.txt"))) {
       return new String(in.readAllBytes(), StandardCharsets.UTF_8)
           .lines()
           .filter(line -> !line.isBlank() && !line.startsWith("#"))

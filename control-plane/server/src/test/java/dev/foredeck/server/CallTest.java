@@ -76,11 +76,13 @@ class CallTest {
     server.core.held = true;
     String call = "/v1/calls/" + background();
     assertThat(RunningServer.json(server.get(call)).path("status").asText()).isEqualTo("pending");
-    JsonNode accepted = RunningServer.json(server.post(call + "/stdin", "{\"text\":\"hi\\u0000\"}"));
+    JsonNode accepted =
+        RunningServer.json(server.post(call + "/stdin", "{\"text\":\"hi\\u0000\"}"));
     assertThat(accepted.path("accepted").asInt()).isEqualTo(3);
     assertThat(server.post(call + "/stdin", "{\"end\":true}").statusCode()).isEqualTo(200);
     assertThat(server.post(call + "/stdin", "{}").statusCode()).isEqualTo(400);
-    assertThat(server.post(call + "/signal", "{\"signal\":\"SIGINT\"}").statusCode()).isEqualTo(200);
+    assertThat(server.post(call + "/signal", "{\"signal\":\"SIGINT\"}").statusCode())
+        .isEqualTo(200);
     assertThat(server.core.signals).containsExactly("INT");
     assertThat(server.post(call + "/signal", "{\"signal\":9}").statusCode()).isEqualTo(400);
     assertThat(server.post(call + "/cancel", "").statusCode()).isEqualTo(200);
@@ -96,7 +98,10 @@ class CallTest {
     HttpResponse<byte[]> all =
         server.bytes(
             server.request(
-                FakeCore.DEVELOPER, "GET", call + "?channel=stdout&offset=5", BodyPublishers.noBody()));
+                FakeCore.DEVELOPER,
+                "GET",
+                call + "?channel=stdout&offset=5",
+                BodyPublishers.noBody()));
     assertThat(all.body()).hasSize(1_999_995);
     assertThat(all.body()[0]).isEqualTo((byte) '5');
     assertThat(all.headers().firstValue("X-Foredeck-Ended")).contains("true");
@@ -116,11 +121,18 @@ class CallTest {
     assertThat(read.path("truncated").asBoolean()).isFalse();
     server.core.files.put("big", new byte[1024 * 1024 + 1]);
     assertThat(
-            tool("{\"tool\":\"file.read\",\"path\":\"big\"}").path("result").path("truncated").asBoolean())
+            tool("{\"tool\":\"file.read\",\"path\":\"big\"}")
+                .path("result")
+                .path("truncated")
+                .asBoolean())
         .isTrue();
     assertThat(tool("{\"tool\":\"file.list\"}").path("result").path("entries")).hasSize(2);
     tool("{\"tool\":\"file.move\",\"path\":\"a.txt\",\"target\":\"b.txt\"}");
-    assertThat(tool("{\"tool\":\"file.stat\",\"path\":\"b.txt\"}").path("result").path("mode").asText())
+    assertThat(
+            tool("{\"tool\":\"file.stat\",\"path\":\"b.txt\"}")
+                .path("result")
+                .path("mode")
+                .asText())
         .isEqualTo("0644");
     tool("{\"tool\":\"file.remove\",\"path\":\"b.txt\"}");
     assertThat(server.core.files).containsOnlyKeys("big");

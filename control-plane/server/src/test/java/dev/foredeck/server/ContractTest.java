@@ -137,8 +137,7 @@ class ContractTest {
             server.as(FakeCore.OPERATOR, "POST", "/v1/keys", "{\"name\":\"contract\"}"));
     assertNamed("Key", ((ObjectNode) key).without("key"));
     server.core.files.put("a", new byte[1]);
-    assertNamed(
-        "File", RunningServer.json(server.get("/v1/sandboxes/" + id + "/files/a?stat=1")));
+    assertNamed("File", RunningServer.json(server.get("/v1/sandboxes/" + id + "/files/a?stat=1")));
     assertNamed("Listing", RunningServer.json(server.get("/v1/sandboxes/" + id + "/files")));
     assertNamed("SandboxPage", RunningServer.json(server.get("/v1/sandboxes?limit=1")));
   }

@@ -148,11 +148,10 @@ class DecodeTest {
             "/labels/a", "{\"labels\":{\"a\":\"" + "ü".repeat(129) + "\"}}",
             "/outputs",
                 "{\"run\":{\"argv\":[\"a\"]},\"outputs\":[\"a\"" + ",\"a\"".repeat(32) + "]}");
-    tooLarge.forEach(
-        (pointer, body) ->
-            assertThat(violations(body))
-                .extracting(Violation::pointer, Violation::code)
-                .contains(org.assertj.core.groups.Tuple.tuple(pointer, "too-large")));
+    tooLarge.forEach((pointer, body) ->
+        assertThat(violations(body))
+            .extracting(Violation::pointer, Violation::code)
+            .contains(org.assertj.core.groups.Tuple.tuple(pointer, "too-large")));
     assertThat(WorkspacePath.parse("x/".repeat(2000) + "x", false).good()).isFalse();
     assertThat(WorkspacePath.parse("x".repeat(256), false).good()).isFalse();
     assertThat(WorkspacePath.parse("x".repeat(255), false).good()).isTrue();
@@ -222,7 +221,10 @@ class DecodeTest {
     JsonNode chosen = containers.get(random.nextInt(containers.size()));
     if (chosen instanceof ObjectNode object) {
       List<String> names = object.properties().stream().map(Map.Entry::getKey).toList();
-      String name = names.isEmpty() || random.nextInt(8) == 0 ? odd(random) : names.get(random.nextInt(names.size()));
+      String name =
+          names.isEmpty() || random.nextInt(8) == 0
+              ? odd(random)
+              : names.get(random.nextInt(names.size()));
       if (random.nextInt(6) == 0) {
         object.remove(name);
       } else {
@@ -241,7 +243,26 @@ class DecodeTest {
   }
 
   private static String odd(Random random) {
-    String[] odd = {"", "..", "../../x", "\u0000", "\ud800", "é", "/", "~", "1e999", "%2e%2e", "a".repeat(5000), "-1", "1Gi", "60s", "SIGKILL", "python", "\\", "A=B"};
+    String[] odd = {
+      "",
+      "..",
+      "../../x",
+      "\u0000",
+      "\ud800",
+      "é",
+      "/",
+      "~",
+      "1e999",
+      "%2e%2e",
+      "a".repeat(5000),
+      "-1",
+      "1Gi",
+      "60s",
+      "SIGKILL",
+      "python",
+      "\\",
+      "A=B"
+    };
     return odd[random.nextInt(odd.length)];
   }
 

@@ -70,7 +70,8 @@ class FeedTest {
     try (RunningServer server = new RunningServer(Limits.DEFAULT, quick)) {
       String id = server.sandbox();
       try (InputStream in = open(server, id, "Last-Event-ID", "3").body();
-          BufferedReader lines = new BufferedReader(new InputStreamReader(in, StandardCharsets.UTF_8))) {
+          BufferedReader lines =
+              new BufferedReader(new InputStreamReader(in, StandardCharsets.UTF_8))) {
         assertThat(lines.readLine()).isEqualTo("retry: 1000");
         assertThat(lines.readLine()).isEmpty();
         assertThat(lines.readLine()).isEqualTo(":");
@@ -113,10 +114,11 @@ class FeedTest {
     try (RunningServer server = new RunningServer(Limits.DEFAULT, quick)) {
       Id id = new Id(server.sandbox());
       String text = "x".repeat(64 * 1024);
-      for (int i = 0; i < 800; i++) {
+      for (int i = 0; i < 400; i++) {
         server.core.append(
             id,
-            new NewEvent(FakeCore.NOW, "output", Optional.empty(), Json.object().put("text", text)));
+            new NewEvent(
+                FakeCore.NOW, "output", Optional.empty(), Json.object().put("text", text)));
       }
       try (Socket stalled = new Socket(InetAddress.getLoopbackAddress(), server.port)) {
         stalled.setReceiveBufferSize(16 * 1024);
@@ -135,7 +137,7 @@ class FeedTest {
       server.core.move(id, Phase.GONE);
       HttpResponse<String> back =
           server.get("/v1/sandboxes/" + id + "/events", "Accept", SSE, "Last-Event-ID", "3");
-      assertThat(RunningServer.events(back.body())).hasSize(801);
+      assertThat(RunningServer.events(back.body())).hasSize(401);
     }
   }
 
@@ -146,8 +148,7 @@ class FeedTest {
       String id = server.sandbox();
       try (InputStream _ = open(server, id).body()) {
         server.core.await(() -> server.core.openFeeds == 1);
-        HttpResponse<String> refused =
-            server.post("/v1/sandboxes", "{\"run\":{\"argv\":[\"x\"]}}");
+        HttpResponse<String> refused = server.post("/v1/sandboxes", "{\"run\":{\"argv\":[\"x\"]}}");
         assertThat(refused.statusCode()).isEqualTo(429);
         assertThat(refused.headers().firstValue("Retry-After")).contains("5");
         assertThat(RunningServer.json(refused).path("code").asText()).isEqualTo("feed-quota");
@@ -178,17 +179,15 @@ class FeedTest {
       server.core.held = true;
       CompletableFuture<HttpResponse<String>> waiting = new CompletableFuture<>();
       Thread.ofVirtual()
-          .start(
-              () -> {
-                try {
-                  waiting.complete(server.post("/v1/sandboxes", "{\"run\":{\"argv\":[\"x\"]}}"));
-                } catch (Exception e) {
-                  waiting.completeExceptionally(e);
-                }
-              });
+          .start(() -> {
+            try {
+              waiting.complete(server.post("/v1/sandboxes", "{\"run\":{\"argv\":[\"x\"]}}"));
+            } catch (Exception e) {
+              waiting.completeExceptionally(e);
+            }
+          });
       try (InputStream in = open(server, id).body()) {
-        server.core.await(
-            () -> server.core.openFeeds == 1 && server.core.calls.size() == 1);
+        server.core.await(() -> server.core.openFeeds == 1 && server.core.calls.size() == 1);
         server.server.stop(Duration.ofSeconds(10));
         assertThat(new String(in.readAllBytes(), StandardCharsets.UTF_8)).contains("id: 3");
       }

@@ -1,9 +1,11 @@
 package dev.foredeck.server;
 
 import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatExceptionOfType;
 
 import com.fasterxml.jackson.databind.JsonNode;
 import java.io.ByteArrayInputStream;
+import java.io.IOException;
 import java.net.InetAddress;
 import java.net.Socket;
 import java.net.http.HttpRequest.BodyPublishers;
@@ -90,8 +92,7 @@ class FileTest {
       byte[] bytes = noise(100_001);
       HttpResponse<String> declared =
           small.send(
-              small.request(
-                  FakeCore.DEVELOPER, "PUT", target, BodyPublishers.ofByteArray(bytes)));
+              small.request(FakeCore.DEVELOPER, "PUT", target, BodyPublishers.ofByteArray(bytes)));
       assertThat(declared.statusCode()).isEqualTo(413);
       assertThat(small.core.abortedUploads).isZero();
       HttpResponse<String> actual =
@@ -139,7 +140,9 @@ class FileTest {
     assertThat(head.headers().firstValue("Content-Length")).contains("1");
     assertThat(head.headers().firstValue("X-Foredeck-Kind")).contains("file");
     assertThat(
-            server.as(FakeCore.DEVELOPER, "POST", files + "/dir/a.txt?move-to=b/c", "").statusCode())
+            server
+                .as(FakeCore.DEVELOPER, "POST", files + "/dir/a.txt?move-to=b/c", "")
+                .statusCode())
         .isEqualTo(204);
     assertThat(server.core.files).containsOnlyKeys("b/c");
     assertThat(server.as(FakeCore.DEVELOPER, "POST", files + "/b/c", "").statusCode())
@@ -154,9 +157,27 @@ class FileTest {
   @Test
   void refusesPathsThatLeaveTheWorkspaceOrAreNoPaths() throws Exception {
     String[] bad = {
-      "../etc/passwd", "a/../../b", "%2e%2e/x", "%2E%2e/x", "a/%2e%2e", ".%2e/x", "%252e%252e/x",
-      "/etc/passwd", "a//b", "%2fetc", "a%2fb", "a%00b", "a%5cb", "%ff", "%c0%ae%c0%ae/x", "%zz",
-      "%", "a%2", "b/", "x".repeat(256), "y/".repeat(2500) + "z"
+      "../etc/passwd",
+      "a/../../b",
+      "%2e%2e/x",
+      "%2E%2e/x",
+      "a/%2e%2e",
+      ".%2e/x",
+      "%252e%252e/x",
+      "/etc/passwd",
+      "a//b",
+      "%2fetc",
+      "a%2fb",
+      "a%00b",
+      "a%5cb",
+      "%ff",
+      "%c0%ae%c0%ae/x",
+      "%zz",
+      "%",
+      "a%2",
+      "b/",
+      "x".repeat(256),
+      "y/".repeat(2500) + "z"
     };
     int before = server.core.operations.size();
     for (String path : bad) {
@@ -167,5 +188,14 @@ class FileTest {
       assertThat(answer).as(path).startsWith("HTTP/1.1 400 ").contains("\"bad-value\"");
     }
     assertThat(server.core.operations).hasSize(before);
+  }
+
+  @Test
+  void cutsADownloadThatIsShorterThanItPromised() throws Exception {
+    server.core.files.put("shrinks", noise(200_000));
+    server.core.shrinks = true;
+    var request =
+        server.request(FakeCore.DEVELOPER, "GET", files + "/shrinks", BodyPublishers.noBody());
+    assertThatExceptionOfType(IOException.class).isThrownBy(() -> server.bytes(request));
   }
 }

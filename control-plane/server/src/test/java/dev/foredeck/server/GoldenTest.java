@@ -69,12 +69,16 @@ class GoldenTest {
     problems.put("unauthenticated", new Problem.Unauthenticated("inside"));
     problems.put("forbidden", new Problem.Forbidden("needs role operator"));
     problems.put(
-        "denied", new Problem.Denied(sandbox, call, List.of("no-force"), "coding@3", "Open a pull request"));
-    problems.put("not-found", new Problem.NotFound("sandbox-not-found", "there is no such sandbox"));
+        "denied",
+        new Problem.Denied(sandbox, call, List.of("no-force"), "coding@3", "Open a pull request"));
+    problems.put(
+        "not-found", new Problem.NotFound("sandbox-not-found", "there is no such sandbox"));
     problems.put("conflict", new Problem.Conflict("sandbox-gone", "it is gone"));
     problems.put("too-large", new Problem.TooLarge("file-too-large", "at most 3 bytes"));
-    problems.put("capacity", new Problem.Capacity("call-quota", "48 calls run", Duration.ofMillis(1500)));
-    problems.put("unavailable", new Problem.Unavailable("agent-silent", "no answer", Duration.ZERO));
+    problems.put(
+        "capacity", new Problem.Capacity("call-quota", "48 calls run", Duration.ofMillis(1500)));
+    problems.put(
+        "unavailable", new Problem.Unavailable("agent-silent", "no answer", Duration.ZERO));
     problems.put("internal", new Problem.Internal("something failed inside"));
     try (RunningServer server = new RunningServer()) {
       String trace = "0af7651916cd43dd8448eb211c80319c";
@@ -83,7 +87,8 @@ class GoldenTest {
         server.core.fails = Optional.of(new ProblemException(entry.getValue()));
         HttpResponse<String> answer = server.get("/v1/sandboxes", parent);
         assertGolden("problem-" + entry.getKey(), answer.body());
-        assertThat(answer.statusCode()).isEqualTo(RunningServer.json(answer).path("status").asInt());
+        assertThat(answer.statusCode())
+            .isEqualTo(RunningServer.json(answer).path("status").asInt());
         assertThat(answer.headers().firstValue("X-Foredeck-Trace")).contains(trace);
       }
       server.core.fails = Optional.empty();
@@ -103,7 +108,8 @@ class GoldenTest {
       server.unready = Optional.of("the store is starting");
       HttpResponse<String> ready = server.as("", "GET", "/readyz", "");
       assertThat(ready.statusCode()).isEqualTo(503);
-      assertThat(RunningServer.json(ready).path("detail").asText()).isEqualTo("the store is starting");
+      assertThat(RunningServer.json(ready).path("detail").asText())
+          .isEqualTo("the store is starting");
     }
   }
 }

@@ -29,7 +29,8 @@ class MalformedRequestTest {
     assertThat(answer).matches("(?s)HTTP/1\\.[01] " + status + " .*");
     assertThat(answer.toLowerCase(java.util.Locale.ROOT))
         .contains("content-type: application/problem+json");
-    assertThat(RunningServer.json(answer.substring(answer.indexOf("\r\n\r\n"))).path("code").asText())
+    assertThat(
+            RunningServer.json(answer.substring(answer.indexOf("\r\n\r\n"))).path("code").asText())
         .isEqualTo(code);
     assertThat(server.core.requests).isEmpty();
   }
@@ -53,8 +54,7 @@ class MalformedRequestTest {
         server.raw(CREATE + "Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}"),
         400,
         "malformed-request");
-    assertRaw(
-        server.raw(CREATE + "Content-Length: 2, 3\r\n\r\n{}"), 400, "malformed-request");
+    assertRaw(server.raw(CREATE + "Content-Length: 2, 3\r\n\r\n{}"), 400, "malformed-request");
   }
 
   @Test
@@ -130,7 +130,9 @@ class MalformedRequestTest {
             Duration.ofSeconds(60));
     try (RunningServer small = new RunningServer(Limits.DEFAULT, narrow);
         Socket first = new Socket(InetAddress.getLoopbackAddress(), small.port)) {
-      first.getOutputStream().write("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n".getBytes(StandardCharsets.US_ASCII));
+      first
+          .getOutputStream()
+          .write("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n".getBytes(StandardCharsets.US_ASCII));
       assertThat(first.getInputStream().read()).isEqualTo('H');
       try (Socket second = new Socket(InetAddress.getLoopbackAddress(), small.port)) {
         second.setSoTimeout(5000);
@@ -147,7 +149,8 @@ class MalformedRequestTest {
     HttpResponse<String> answer = server.as(FakeCore.DEVELOPER, "PUT", "/v1/sandboxes", "{}");
     assertProblem(answer, 405, "method-not-allowed");
     assertThat(answer.headers().firstValue("Allow")).contains("GET, POST");
-    assertProblem(server.as(FakeCore.DEVELOPER, "OPTIONS", "/v1/sandboxes", ""), 405, "method-not-allowed");
+    assertProblem(
+        server.as(FakeCore.DEVELOPER, "OPTIONS", "/v1/sandboxes", ""), 405, "method-not-allowed");
     assertRaw(server.raw("OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n"), 404, "no-such-route");
   }
 
@@ -205,7 +208,9 @@ class MalformedRequestTest {
   @Test
   void refusesInvalidUtf8() throws Exception {
     for (byte[] bad :
-        new byte[][] {{(byte) 0xff}, {(byte) 0xc0, (byte) 0x80}, {(byte) 0xed, (byte) 0xa0, (byte) 0x80}}) {
+        new byte[][] {
+          {(byte) 0xff}, {(byte) 0xc0, (byte) 0x80}, {(byte) 0xed, (byte) 0xa0, (byte) 0x80}
+        }) {
       byte[] body = ("{\"template\":\"" + "??" + "\"}").getBytes(StandardCharsets.ISO_8859_1);
       byte[] all = new byte[body.length - 2 + bad.length];
       System.arraycopy(body, 0, all, 0, 13);
@@ -228,7 +233,8 @@ class MalformedRequestTest {
   @Test
   void refusesWrongQueriesAndHeaders() throws Exception {
     JsonNode problem = assertProblem(server.get("/v1/sandboxes?labels=a=b"), 400, "unknown-field");
-    assertThat(problem.path("violations").get(0).path("pointer").asText()).isEqualTo("query:labels");
+    assertThat(problem.path("violations").get(0).path("pointer").asText())
+        .isEqualTo("query:labels");
     assertThat(problem.path("detail").asText()).contains("did you mean `label`?");
     assertProblem(server.get("/v1/sandboxes?phase=redy"), 400, "bad-value");
     assertProblem(server.get("/v1/sandboxes?limit=0"), 400, "bad-value");
@@ -236,8 +242,7 @@ class MalformedRequestTest {
     assertProblem(server.get("/v1/sandboxes?after=x"), 400, "bad-value");
     assertRaw(
         server.raw("GET /v1/sandboxes?label=%zz HTTP/1.1\r\n" + HEAD + "\r\n"), 400, "bad-value");
-    assertProblem(
-        server.post("/v1/sandboxes", "{}", "Idempotency-Key", "a b"), 400, "bad-value");
+    assertProblem(server.post("/v1/sandboxes", "{}", "Idempotency-Key", "a b"), 400, "bad-value");
     assertProblem(
         server.post("/v1/sandboxes", "{}", "Idempotency-Key", "a".repeat(256)), 400, "bad-value");
   }

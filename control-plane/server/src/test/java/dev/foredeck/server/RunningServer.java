@@ -89,8 +89,7 @@ final class RunningServer implements AutoCloseable {
 
   static Listen listen(Duration heartbeat, Duration stall) {
     Listen d = patient();
-    return new Listen(
-        d.host(), 0, d.connections(), d.head(), d.idle(), d.body(), heartbeat, stall);
+    return new Listen(d.host(), 0, d.connections(), d.head(), d.idle(), d.body(), heartbeat, stall);
   }
 
   /// @param more names and values of headers
