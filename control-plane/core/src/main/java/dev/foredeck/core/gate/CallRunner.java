@@ -12,8 +12,8 @@ import dev.foredeck.core.sandbox.Sandbox;
 import dev.foredeck.core.store.Change;
 import dev.foredeck.core.store.Commit;
 import dev.foredeck.core.store.CommitResult;
-import dev.foredeck.core.store.Store.StoreUnavailableException;
 import dev.foredeck.core.store.Store;
+import dev.foredeck.core.store.Store.StoreUnavailableException;
 import dev.foredeck.protocol.Channel;
 import dev.foredeck.protocol.Connection;
 import dev.foredeck.protocol.Message;
@@ -24,12 +24,12 @@ import java.time.Clock;
 import java.time.Duration;
 import java.time.Instant;
 import java.util.ArrayList;
-import java.util.List;
-import java.util.stream.Collectors;
 import java.util.LinkedHashSet;
+import java.util.List;
 import java.util.Optional;
 import java.util.OptionalLong;
 import java.util.Set;
+import java.util.stream.Collectors;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -46,7 +46,6 @@ public final class CallRunner {
 
   private static final int BATCH_BYTES = 1024 * 1024;
   private static final int BATCH_MESSAGES = 64;
-
 
   /// What a runner needs from around it.
   public record Surroundings(
@@ -249,13 +248,17 @@ public final class CallRunner {
       }
     }
 
+    private void acknowledge(Connection connection) throws IOException {
+      connection.send(new Message.Ack(Channel.STDOUT, stdout));
+      connection.send(new Message.Ack(Channel.STDERR, stderr));
+    }
+
     /// The call has ended without its process (it was cancelled while it was being started, for
     /// one): sees the process to its end, so that the agent can forget it.
     private void endProcess(Inbox inbox, Connection connection) {
       terminate();
       long end =
-          System.nanoTime()
-              + around.limits().grace().plus(around.patience().overrun()).toNanos();
+          System.nanoTime() + around.limits().grace().plus(around.patience().overrun()).toNanos();
       try {
         while (!sawEnd && !stopped) {
           List<Message> batch = inbox.take(end - System.nanoTime());
@@ -280,7 +283,8 @@ public final class CallRunner {
 
     private Message.Request opening() {
       if (started) {
-        // Never start what ran: an agent that does not know it any more lost it.
+        // Never start what ran: an agent that does not know it any more lost it. The offsets
+        // acknowledge what is committed, also where the last Ack died with its sender.
         return new Message.Attach(id.value(), stdout, stderr);
       }
       return new Message.StartProcess(
@@ -390,8 +394,7 @@ public final class CallRunner {
       commit(changes);
       started |= startedNow;
       if (runChannel != null) {
-        connection.send(new Message.Ack(Channel.STDOUT, stdout));
-        connection.send(new Message.Ack(Channel.STDERR, stderr));
+        acknowledge(connection);
       }
       return Optional.empty();
     }
@@ -658,7 +661,9 @@ public final class CallRunner {
         return;
       }
       try {
-        around.agents().ask(sandbox.id(), new Message.Release(id.value()), around.patience().answer());
+        around
+            .agents()
+            .ask(sandbox.id(), new Message.Release(id.value()), around.patience().answer());
       } catch (DriverException | IOException e) {
         LOG.debug("call {}: not released: {}", id, e.getMessage());
       }

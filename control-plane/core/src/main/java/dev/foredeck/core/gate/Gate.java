@@ -18,14 +18,14 @@ import dev.foredeck.core.store.Change;
 import dev.foredeck.core.store.Commit;
 import dev.foredeck.core.store.CommitResult;
 import dev.foredeck.core.store.NewEvent;
-import dev.foredeck.core.store.Store.Artifact;
 import dev.foredeck.core.store.Store;
+import dev.foredeck.core.store.Store.Artifact;
 import dev.foredeck.policy.Policy;
 import dev.foredeck.protocol.Channel;
 import dev.foredeck.protocol.Connection;
+import dev.foredeck.protocol.Message;
 import dev.foredeck.protocol.Message.EndCause;
 import dev.foredeck.protocol.Message.FileInfo;
-import dev.foredeck.protocol.Message;
 import dev.foredeck.protocol.Wire.MalformedMessageException;
 import java.io.IOException;
 import java.io.InputStream;
@@ -384,42 +384,42 @@ public final class Gate implements Calls {
   private FileInfo send(
       Connection connection, Agents.Deadline deadline, String path, long size, InputStream content)
       throws IOException {
-      connection.send(new Message.WriteFile(path, 0644));
-      byte[] buffer = new byte[TEXT_BYTES];
-      long total = 0;
-      while (true) {
-        int n;
-        try {
-          n = content.readNBytes(buffer, 0, buffer.length);
-        } catch (IOException e) {
-          throw new ProblemException(
-              Problem.Invalid.of(
-                  "", "upload-incomplete", "the upload broke off after " + total + " bytes"));
-        }
-        if (n > 0) {
-          total += n;
-          if (total > limits.uploadBytes()) {
-            throw new ProblemException(
-                new Problem.TooLarge(
-                    "file-too-large",
-                    "a file may have " + limits.uploadBytes() + " bytes (uploadBytes)"));
-          }
-          if (size >= 0 && total > size) {
-            throw wrongLength(size, total);
-          }
-          connection.send(new Message.Chunk(java.util.Arrays.copyOf(buffer, n)));
-          deadline.restart();
-        }
-        if (n < buffer.length) {
-          // The policy decided on the declared size: it is held to it.
-          if (size >= 0 && total != size) {
-            throw wrongLength(size, total);
-          }
-          connection.send(new Message.ChunksEnd(total));
-          break;
-        }
+    connection.send(new Message.WriteFile(path, 0644));
+    byte[] buffer = new byte[TEXT_BYTES];
+    long total = 0;
+    while (true) {
+      int n;
+      try {
+        n = content.readNBytes(buffer, 0, buffer.length);
+      } catch (IOException e) {
+        throw new ProblemException(
+            Problem.Invalid.of(
+                "", "upload-incomplete", "the upload broke off after " + total + " bytes"));
       }
-      return info(connection.receive());
+      if (n > 0) {
+        total += n;
+        if (total > limits.uploadBytes()) {
+          throw new ProblemException(
+              new Problem.TooLarge(
+                  "file-too-large",
+                  "a file may have " + limits.uploadBytes() + " bytes (uploadBytes)"));
+        }
+        if (size >= 0 && total > size) {
+          throw wrongLength(size, total);
+        }
+        connection.send(new Message.Chunk(java.util.Arrays.copyOf(buffer, n)));
+        deadline.restart();
+      }
+      if (n < buffer.length) {
+        // The policy decided on the declared size: it is held to it.
+        if (size >= 0 && total != size) {
+          throw wrongLength(size, total);
+        }
+        connection.send(new Message.ChunksEnd(total));
+        break;
+      }
+    }
+    return info(connection.receive());
   }
 
   private static ProblemException wrongLength(long size, long total) {

@@ -7,8 +7,8 @@ import dev.foredeck.core.driver.BackendState;
 import dev.foredeck.core.driver.Driver.AgentConnection;
 import dev.foredeck.core.driver.DriverException;
 import dev.foredeck.core.driver.LaunchSpec;
-import dev.foredeck.core.egress.EgressGateway.Verdict;
 import dev.foredeck.core.egress.EgressGateway;
+import dev.foredeck.core.egress.EgressGateway.Verdict;
 import dev.foredeck.core.gate.Agents;
 import dev.foredeck.core.gate.Call;
 import dev.foredeck.core.gate.CallResult;
@@ -50,7 +50,6 @@ import org.slf4j.LoggerFactory;
 /// Threading: [#run] on one virtual thread; [#wake], [#close] from any.
 final class SandboxLoop {
   private static final Logger LOG = LoggerFactory.getLogger(SandboxLoop.class);
-
 
   /// Before the reason of a sandbox that is being removed because it failed: the intent is durable
   /// before anything is removed, and it ends `failed` and not `gone` whoever finishes it.
@@ -339,7 +338,9 @@ final class SandboxLoop {
   private void waitForChange(Sandbox sandbox) throws InterruptedException {
     long untilExpiry =
         Duration.between(around.clock().instant(), sandbox.expiresAt()).toMillis() + 1;
-    boolean _ = woken.tryAcquire(Math.clamp(untilExpiry, 1, patience.watch().toMillis()), TimeUnit.MILLISECONDS);
+    boolean _ =
+        woken.tryAcquire(
+            Math.clamp(untilExpiry, 1, patience.watch().toMillis()), TimeUnit.MILLISECONDS);
     woken.drainPermits();
   }
 
@@ -377,8 +378,7 @@ final class SandboxLoop {
 
   private void fail(Sandbox sandbox, String reason) {
     LOG.warn("sandbox {}: failed: {}", id, reason);
-    move(
-        Set.of(sandbox.phase()), Phase.STOPPING, FAILED + reason, Optional.empty(), List.of());
+    move(Set.of(sandbox.phase()), Phase.STOPPING, FAILED + reason, Optional.empty(), List.of());
   }
 
   private void end(Call call, CallStatus status, String reason) {

@@ -82,7 +82,8 @@ public final class ControlPlane {
       Limits limits,
       Patience patience) {
     this.store = store;
-    Agents agents = new Agents(driver, "deployment".getBytes(StandardCharsets.UTF_8), TIMER, patience);
+    Agents agents =
+        new Agents(driver, "deployment".getBytes(StandardCharsets.UTF_8), TIMER, patience);
     this.policies = new Policies(policySources, store);
     Recorder recorder = new Recorder(clock, ids, limits);
     this.launcher =
@@ -125,6 +126,7 @@ public final class ControlPlane {
   }
 
   public static ToolCall.ProcessStart process(String... argv) {
-    return new ToolCall.ProcessStart(List.of(argv), "/workspace", Map.of(), Optional.empty(), false);
+    return new ToolCall.ProcessStart(
+        List.of(argv), "/workspace", Map.of(), Optional.empty(), false);
   }
 }

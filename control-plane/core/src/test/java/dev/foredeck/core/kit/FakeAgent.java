@@ -216,7 +216,8 @@ public final class FakeAgent {
           refuse(connection, FailureCode.NOT_FOUND, "there is no " + read.path());
         } else {
           connection.send(info(read.path(), bytes.length));
-          long most = Math.min(bytes.length, read.offset() + Math.min(bytes.length, read.maxBytes()));
+          long most =
+              Math.min(bytes.length, read.offset() + Math.min(bytes.length, read.maxBytes()));
           for (int at = (int) read.offset(); at < most; at += Limits.CHUNK_BYTES) {
             int end = (int) Math.min(most, at + (long) Limits.CHUNK_BYTES);
             connection.send(new Message.Chunk(java.util.Arrays.copyOfRange(bytes, at, end)));
@@ -317,6 +318,9 @@ public final class FakeAgent {
     } finally {
       lock.unlock();
     }
+    // What is committed needs no room in the spool any more, also where the Ack was never sent.
+    process.acknowledge(Channel.STDOUT, stdoutFrom);
+    process.acknowledge(Channel.STDERR, stderrFrom);
     connection.send(new Message.Started(process.pid));
     java.util.concurrent.atomic.AtomicBoolean gone =
         new java.util.concurrent.atomic.AtomicBoolean();

@@ -320,8 +320,7 @@ public final class FakeProcess {
   private byte[] after(Channel channel, long offset) {
     byte[] all = spool(channel).written.toByteArray();
     int from = (int) Math.min(offset, all.length);
-    return java.util.Arrays.copyOfRange(
-        all, from, Math.min(all.length, from + Limits.CHUNK_BYTES));
+    return java.util.Arrays.copyOfRange(all, from, Math.min(all.length, from + Limits.CHUNK_BYTES));
   }
 
   /// @return bytes accepted in all, or -1 for a wrong offset, -2 where stdin is closed

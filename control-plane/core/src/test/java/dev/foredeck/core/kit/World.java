@@ -106,7 +106,8 @@ public final class World implements AutoCloseable {
             .sandbox();
     Sandbox ready = plane().sandboxes.awaitReady(ControlPlane.OPERATION, made.id(), tenSeconds());
     if (ready.phase() != Phase.READY) {
-      throw new AssertionError("the sandbox is not ready but " + ready.phase() + ": " + ready.reason());
+      throw new AssertionError(
+          "the sandbox is not ready but " + ready.phase() + ": " + ready.reason());
     }
     return ready;
   }
