@@ -127,11 +127,8 @@ final class Connection implements Runnable {
   private void converse(Wire wire) {
     try {
       byte[] bytes = wire.readHead(around.limits().headBytes());
-      if (bytes.length == 0 && expiry == null) {
-        return; // Nothing was asked: no flow.
-      }
       if (bytes.length == 0) {
-        throw new EOFException("expired");
+        return; // Nothing was asked, in time or ever: no flow.
       }
       handle(wire, Head.parse(bytes, around.limits().headers()));
       record();
@@ -154,6 +151,8 @@ final class Connection implements Runnable {
     String why = abortedWhy;
     if (found != null) {
       end(wire, found);
+    } else if (asked.isEmpty() && !wire.unread().hasRemaining()) {
+      log.debug("a client left without a word");
     } else if (why != null) {
       tally.note(why);
       record();
@@ -216,17 +215,23 @@ final class Connection implements Runnable {
       throw Refusal.denied(verdict.rule(), verdict.reason());
     }
     tally.allowed(verdict);
+    // Both have limits of their own; this one is for what they might not foresee.
+    EgressLimits limits = around.limits();
+    deadline.within(2 * (limits.resolveMillis() + limits.connectMillis()), "finding the server");
     List<InetSocketAddress> addresses =
         around.destinations().find(request.authority(), egress.lookups());
     SocketChannel server = connect(request.authority(), addresses);
     ByteBuffer buffer = around.buffers().take();
     Wire serverWire = new Wire(server, buffer, deadline::touch);
-    if (request.isTunnel()) {
-      tunnel(request.authority().host(), wire, serverWire);
-    } else {
-      exchange(request, wire, serverWire);
+    try {
+      if (request.isTunnel()) {
+        tunnel(request.authority().host(), wire, serverWire);
+      } else {
+        exchange(request, wire, serverWire);
+      }
+    } finally {
+      around.buffers().give(buffer); // Both have waited for their second thread.
     }
-    around.buffers().give(buffer);
   }
 
   private Verdict decide(ProxyRequest request) throws Refusal {
@@ -429,15 +434,17 @@ final class Connection implements Runnable {
     }
     Thread upload =
         Thread.ofVirtual().name("egress-out").start(() -> upload(request, wire, server));
+    boolean answered = false;
     try {
       answer(request, wire, server);
       record();
       client.shutdownOutput();
       deadline.within(LINGER_MILLIS, "the end of the upload");
+      answered = true;
     } finally {
       close(upstream);
-      if (!answering) {
-        shutdownInput();
+      if (!answered) {
+        shutdownInput(); // The upload would wait for a client that has nothing to wait for.
       }
       await(upload);
     }

@@ -51,6 +51,23 @@ final class Conditions {
   private static final CelRuntime RUNTIME =
       CelRuntimeFactory.plannerRuntimeBuilder().setOptions(OPTIONS).build();
 
+  /// Those that a condition is likely to want, for suggestions.
+  private static final Set<String> FUNCTIONS =
+      Set.of(
+          "all",
+          "contains",
+          "endsWith",
+          "exists",
+          "exists_one",
+          "filter",
+          "has",
+          "int",
+          "map",
+          "matches",
+          "size",
+          "startsWith",
+          "string");
+
   private static final Map<Family, Map<String, CelType>> VARIABLES = variables();
 
   private static final Map<Family, CelCompiler> COMPILERS = compilers();
@@ -199,6 +216,10 @@ final class Conditions {
     if (line > lines.length) {
       return message;
     }
+    if (column < lines[line - 1].length() && lines[line - 1].charAt(column) == '(') {
+      String function = quoted(message);
+      return "unknown function '" + function + "'" + Nearest.suggestion(function, FUNCTIONS);
+    }
     String written = nameAround(lines[line - 1], column);
     if (written.isEmpty()) {
       return message;
@@ -211,6 +232,13 @@ final class Conditions {
       return out.append("; did you mean '").append(near.get()).append("'?").toString();
     }
     return out.append("; it has ").append(String.join(", ", fields(family))).toString();
+  }
+
+  /// The name in `undeclared reference to 'name' (in container '')`.
+  private static String quoted(String message) {
+    int start = message.indexOf('\'') + 1;
+    int end = message.indexOf('\'', start);
+    return end < 0 ? "" : message.substring(start, end);
   }
 
   private static Optional<String> nearest(String written, Set<String> fields) {

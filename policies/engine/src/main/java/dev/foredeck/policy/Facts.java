@@ -11,9 +11,18 @@ final class Facts implements CelVariableResolver {
   private final Action action;
   private final boolean certain;
 
+  /// Read by most conditions, so normalised once.
+  private final String cwd;
+
   Facts(Action action, boolean certain) {
     this.action = action;
     this.certain = certain;
+    this.cwd =
+        switch (action) {
+          case Action.ProcessStart process -> normal(process.cwd());
+          case Action.CodeRun code -> normal(code.cwd());
+          case Action.ProcessSignal _, Action.FileAccess _, Action.EgressConnect _ -> "";
+        };
   }
 
   @Override
@@ -31,7 +40,7 @@ final class Facts implements CelVariableResolver {
   private Optional<Object> find(Action.ProcessStart process, String name) {
     return switch (name) {
       case "process.argv" -> Optional.of(process.argv());
-      case "process.cwd" -> Optional.of(normal(process.cwd()));
+      case "process.cwd" -> Optional.of(cwd);
       case "process.env" -> Optional.of(process.env());
       case "process.stdin" -> Optional.of(process.stdin());
       case "process.background" -> Optional.of(process.background());
@@ -40,11 +49,11 @@ final class Facts implements CelVariableResolver {
     };
   }
 
-  private static Optional<Object> find(Action.CodeRun code, String name) {
+  private Optional<Object> find(Action.CodeRun code, String name) {
     return switch (name) {
       case "code.language" -> Optional.of(code.language());
       case "code.text" -> Optional.of(code.text());
-      case "code.cwd", "process.cwd" -> Optional.of(normal(code.cwd()));
+      case "code.cwd", "process.cwd" -> Optional.of(cwd);
       default -> Optional.empty();
     };
   }

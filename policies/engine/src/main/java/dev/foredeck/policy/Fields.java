@@ -64,6 +64,21 @@ final class Fields {
     return values.containsKey(name);
   }
 
+  /// Whether the field is written, be it known or not.
+  boolean mentions(String name) {
+    for (YamlNode.Entry entry : mapping.entries()) {
+      if (entry.key().text().equals(name)) {
+        return true;
+      }
+    }
+    return false;
+  }
+
+  /// Whether the field is a list without entries.
+  boolean isEmptyList(String name) {
+    return values.get(name) instanceof YamlNode.Sequence sequence && sequence.items().isEmpty();
+  }
+
   Optional<YamlNode> get(String name) {
     return Optional.ofNullable(values.get(name));
   }

@@ -133,7 +133,7 @@ final class RuleReader {
     String reason = reason(fields);
     fields.required("hosts");
     List<YamlNode.Scalar> texts = fields.textOrTexts("hosts", MAX_HOSTS);
-    if (texts.isEmpty() && fields.has("hosts")) {
+    if (fields.isEmptyList("hosts")) {
       faults.add(
           fields.at("hosts"), "bad-value", "'hosts' must name at least one host, as 'pypi.org'");
     }
@@ -197,7 +197,7 @@ final class RuleReader {
         continue;
       }
       id(fields.get());
-      if (!fields.get().has("match") && !fields.get().has("effect")) {
+      if (!fields.get().mentions("match") && !fields.get().mentions("effect")) {
         fields.get().required("maxBytes");
       }
       Optional<YamlNode.Scalar> text = fields.get().quantity("maxBytes");
@@ -258,10 +258,8 @@ final class RuleReader {
     fields.required("action");
     EnumSet<ActionName> actions = EnumSet.noneOf(ActionName.class);
     List<YamlNode.Scalar> texts = fields.textOrTexts("action", ActionName.spellings().size() + 1);
-    if (texts.isEmpty()
-        && fields.get("action").orElse(null) instanceof YamlNode.Sequence empty
-        && empty.items().isEmpty()) {
-      faults.add(empty, "bad-value", "'action' must name at least one action");
+    if (fields.isEmptyList("action")) {
+      faults.add(fields.at("action"), "bad-value", "'action' must name at least one action");
     }
     for (YamlNode.Scalar text : texts) {
       Set<ActionName> named = ActionName.named(text.text());
@@ -307,7 +305,7 @@ final class RuleReader {
         fields
             .get("args")
             .flatMap(node -> Fields.of(node, "'args'", Set.of("any", "all", "none"), faults));
-    if (fields.has("argv") && words.isEmpty()) {
+    if (fields.isEmptyList("argv")) {
       faults.add(
           fields.at("argv"), "bad-value", "'argv' must have at least one word, as [git, push]");
     }
@@ -340,7 +338,7 @@ final class RuleReader {
         words.add(word.text());
       }
     }
-    if (!name.equals("argv") && fields.has(name) && words.isEmpty()) {
+    if (!name.equals("argv") && fields.isEmptyList(name)) {
       faults.add(fields.at(name), "bad-value", "'" + name + "' must have at least one word");
     }
     return List.copyOf(words);
@@ -377,7 +375,7 @@ final class RuleReader {
         faults.add(text, "bad-value", String.valueOf(wrong.getMessage()));
       }
     }
-    if (texts.isEmpty()) {
+    if (fields.isEmptyList("paths")) {
       faults.add(fields.at("paths"), "bad-value", "'paths' must have at least one path");
     }
     return List.copyOf(paths);
@@ -405,7 +403,7 @@ final class RuleReader {
                 + Nearest.suggestion(text.text(), LANGUAGES));
       }
     }
-    if (texts.isEmpty()) {
+    if (fields.isEmptyList("languages")) {
       faults.add(fields.at("languages"), "bad-value", "'languages' must name at least one");
     }
     return Set.copyOf(languages);

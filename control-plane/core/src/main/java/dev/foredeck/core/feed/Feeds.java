@@ -17,6 +17,12 @@ public interface Feeds {
   /// Problems: `NotFound`, `Capacity(feed-quota)`.
   Feed open(Operation operation, Id sandbox, long after);
 
+  /// Opens a live reader that begins at or before the first event of `call`. Where the log is known
+  /// to hold nothing of the call before some event, it may begin there.
+  default Feed openCall(Operation operation, Id sandbox, Id call) {
+    return open(operation, sandbox, 0);
+  }
+
   /// One reader. Not thread-safe; `close` may come from any thread and frees the reader.
   interface Feed extends AutoCloseable {
     /// The next events, waiting for at most `timeout`; empty when there were none (a moment for a

@@ -1,0 +1,36 @@
+package dev.foredeck.server;
+
+import java.time.Duration;
+
+/// Where the server listens and how patient it is. Bounds of what clients may send are in
+/// [dev.foredeck.core.Limits]; these are bounds of the sockets themselves.
+///
+/// @param port 0 for any free one
+/// @param connections open at once; more are closed as they come
+/// @param head for a whole request head to arrive, on a new connection
+/// @param idle between two requests of a connection
+/// @param body for a whole JSON body, and between two pieces of an upload: 408 `slow-body`
+/// @param heartbeat of a feed without events
+/// @param stall a write that makes no progress for so long ends the connection
+public record Listen(
+    String host,
+    int port,
+    int connections,
+    Duration head,
+    Duration idle,
+    Duration body,
+    Duration heartbeat,
+    Duration stall) {
+
+  public static Listen at(String host, int port) {
+    return new Listen(
+        host,
+        port,
+        8192,
+        Duration.ofSeconds(10),
+        Duration.ofSeconds(75),
+        Duration.ofSeconds(30),
+        Duration.ofSeconds(15),
+        Duration.ofSeconds(60));
+  }
+}

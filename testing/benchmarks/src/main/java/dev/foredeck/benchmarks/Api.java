@@ -1,0 +1,118 @@
+package dev.foredeck.benchmarks;
+
+import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.ObjectMapper;
+import java.io.BufferedReader;
+import java.io.IOException;
+import java.io.InputStreamReader;
+import java.net.URI;
+import java.net.http.HttpClient;
+import java.net.http.HttpRequest;
+import java.net.http.HttpResponse;
+import java.nio.charset.StandardCharsets;
+import java.time.Duration;
+import java.util.HashMap;
+import java.util.Map;
+
+/// A client of `/v1`.
+final class Api {
+  static final ObjectMapper MAPPER = new ObjectMapper();
+
+  private final HttpClient http =
+      HttpClient.newBuilder().version(HttpClient.Version.HTTP_1_1).build();
+  private final String url;
+  private final String key;
+
+  Api(String url, String key) {
+    this.url = url;
+    this.key = key;
+  }
+
+  private HttpRequest.Builder request(String path) {
+    return HttpRequest.newBuilder(URI.create(url + path))
+        .timeout(Duration.ofMinutes(2))
+        .header("Authorization", "Bearer " + key)
+        .header("Content-Type", "application/json");
+  }
+
+  JsonNode post(String path, String body) throws IOException, InterruptedException {
+    return send(request(path).POST(HttpRequest.BodyPublishers.ofString(body)).build());
+  }
+
+  JsonNode get(String path) throws IOException, InterruptedException {
+    return send(request(path).build());
+  }
+
+  void delete(String path) throws IOException, InterruptedException {
+    send(request(path).DELETE().build());
+  }
+
+  private JsonNode send(HttpRequest request) throws IOException, InterruptedException {
+    HttpResponse<String> response = http.send(request, HttpResponse.BodyHandlers.ofString());
+    if (response.statusCode() >= 300) {
+      throw new IOException(request.uri() + ": " + response.statusCode() + " " + response.body());
+    }
+    return response.body().isEmpty() ? MAPPER.createObjectNode() : MAPPER.readTree(response.body());
+  }
+
+  /// Posts and reads the event stream to its end.
+  ///
+  /// @return milliseconds from the request to the first event of each kind: a type, or
+  ///   `sandbox.phase:ready` and the like
+  Times stream(String path, String body) throws IOException, InterruptedException {
+    long began = System.nanoTime();
+    HttpResponse<java.io.InputStream> response =
+        http.send(
+            request(path)
+                .header("Accept", "text/event-stream")
+                .POST(HttpRequest.BodyPublishers.ofString(body))
+                .build(),
+            HttpResponse.BodyHandlers.ofInputStream());
+    Map<String, Double> first = new HashMap<>();
+    try (BufferedReader reader =
+        new BufferedReader(new InputStreamReader(response.body(), StandardCharsets.UTF_8))) {
+      String line;
+      while ((line = reader.readLine()) != null) {
+        if (line.startsWith("data:")) {
+          double millis = (System.nanoTime() - began) / 1e6;
+          JsonNode event = MAPPER.readTree(line.substring(5));
+          String type = event.path("type").asText();
+          first.putIfAbsent(type, millis);
+          if (type.equals("sandbox.phase")) {
+            first.putIfAbsent(type + ":" + event.path("data").path("phase").asText(), millis);
+          }
+        }
+      }
+    }
+    if (response.statusCode() != 200) {
+      throw new IOException(path + ": " + response.statusCode());
+    }
+    return new Times(first);
+  }
+
+  String readySandbox(String body) throws IOException, InterruptedException {
+    String id = post("/v1/sandboxes", body).path("id").asText();
+    while (true) {
+      JsonNode sandbox = get("/v1/sandboxes/" + id);
+      String phase = sandbox.path("phase").asText();
+      if (phase.equals("ready")) {
+        return id;
+      }
+      if (phase.equals("failed") || phase.equals("gone")) {
+        throw new IOException("the sandbox is " + sandbox);
+      }
+      Thread.sleep(5);
+    }
+  }
+
+  /// Milliseconds to the first of each.
+  record Times(Map<String, Double> first) {
+    double millis(String what) throws IOException {
+      Double millis = first.get(what);
+      if (millis == null) {
+        throw new IOException("the stream held no " + what + ", only " + first.keySet());
+      }
+      return millis;
+    }
+  }
+}

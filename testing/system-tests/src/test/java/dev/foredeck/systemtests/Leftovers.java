@@ -1,0 +1,118 @@
+package dev.foredeck.systemtests;
+
+import java.io.IOException;
+import java.io.UncheckedIOException;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.NoSuchFileException;
+import java.nio.file.Path;
+import java.security.MessageDigest;
+import java.security.NoSuchAlgorithmException;
+import java.util.ArrayList;
+import java.util.HexFormat;
+import java.util.List;
+import java.util.stream.Stream;
+
+/// What a control plane's sandboxes left on this host, looked for from outside with nothing of
+/// Foredeck's own code: processes, mounts, cgroups, loop devices, sockets, folders.
+final class Leftovers {
+  private final Path data;
+  private final String hash;
+
+  Leftovers(Path data) {
+    this.data = data;
+    this.hash = hash(data);
+  }
+
+  private static String hash(Path data) {
+    try {
+      byte[] digest =
+          MessageDigest.getInstance("SHA-256")
+              .digest(data.toString().getBytes(StandardCharsets.UTF_8));
+      return HexFormat.of().formatHex(digest, 0, 4);
+    } catch (NoSuchAlgorithmException e) {
+      throw new IllegalStateException(e);
+    }
+  }
+
+  /// One line for each thing that is there.
+  List<String> find() {
+    List<String> found = new ArrayList<>();
+    String run = "/run/foredeck-" + hash;
+    for (String line : lines(Path.of("/proc/self/mountinfo"))) {
+      if (line.contains("sbx") && (line.contains(run) || line.contains(data.toString()))) {
+        found.add("mount: " + line);
+      }
+    }
+    children(Path.of("/sys/block"))
+        .filter(device -> device.getFileName().toString().startsWith("loop"))
+        .forEach(device -> {
+          for (String file : lines(device.resolve("loop/backing_file"))) {
+            if (file.startsWith(data.toString())) {
+              found.add("loop device: " + device.getFileName() + " " + file);
+            }
+          }
+        });
+    children(Path.of("/proc"))
+        .filter(process -> process.getFileName().toString().matches("[0-9]+"))
+        .forEach(process -> {
+          for (String line : lines(process.resolve("cgroup"))) {
+            if (line.contains("foredeck-" + hash)) {
+              found.add("process: " + process.getFileName() + " " + line);
+              break;
+            }
+          }
+        });
+    Stream.concat(Stream.of(Path.of("/sys/fs/cgroup")), children(Path.of("/sys/fs/cgroup")))
+        .map(controller -> controller.resolve("foredeck-" + hash))
+        .filter(Files::isDirectory)
+        .flatMap(Leftovers::children)
+        .filter(Files::isDirectory)
+        .forEach(cgroup -> found.add("cgroup: " + cgroup));
+    for (Path folder : List.of(Path.of(run), data.resolve("sandboxes"))) {
+      walk(folder)
+          .filter(path -> path.getFileName().toString().startsWith("sbx"))
+          .forEach(path -> found.add("folder: " + path));
+    }
+    walk(Path.of("/run/foredeck-uids"))
+        .filter(Files::isRegularFile)
+        .forEach(slot -> {
+          for (String line : lines(slot)) {
+            if (line.contains(hash) || line.contains(data.toString())) {
+              found.add("user range: " + slot + " " + line);
+            }
+          }
+        });
+    return found;
+  }
+
+  private static List<String> lines(Path file) {
+    try {
+      return Files.readAllLines(file);
+    } catch (IOException _) {
+      // It went while we looked, or it is not a file.
+      return List.of();
+    }
+  }
+
+  private static Stream<Path> children(Path folder) {
+    try (Stream<Path> list = Files.list(folder)) {
+      return list.toList().stream();
+    } catch (NoSuchFileException _) {
+      return Stream.empty();
+    } catch (IOException e) {
+      throw new UncheckedIOException(e);
+    }
+  }
+
+  private static Stream<Path> walk(Path folder) {
+    if (!Files.isDirectory(folder)) {
+      return Stream.empty();
+    }
+    try (Stream<Path> tree = Files.walk(folder, 2)) {
+      return tree.toList().stream();
+    } catch (IOException | UncheckedIOException _) {
+      return Stream.empty();
+    }
+  }
+}

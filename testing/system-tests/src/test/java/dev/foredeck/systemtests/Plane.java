@@ -1,0 +1,219 @@
+package dev.foredeck.systemtests;
+
+import java.io.BufferedReader;
+import java.io.IOException;
+import java.io.UncheckedIOException;
+import java.net.ServerSocket;
+import java.nio.file.FileVisitResult;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.SimpleFileVisitor;
+import java.nio.file.attribute.BasicFileAttributes;
+import java.nio.file.attribute.PosixFilePermissions;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Map;
+import java.util.TreeMap;
+import java.util.concurrent.TimeUnit;
+import org.jspecify.annotations.Nullable;
+
+/// A control plane in a process of its own, with a data folder that outlives it. Ended by its
+/// process handle only.
+final class Plane implements AutoCloseable {
+  private static final long READY_SECONDS = 120;
+
+  private final Path data;
+  private final String driver;
+  private final int port;
+  private final Map<String, String> environment;
+  private @Nullable Process process;
+  private String key = "";
+
+  private Plane(Path data, String driver, int port, Map<String, String> environment) {
+    this.data = data;
+    this.driver = driver;
+    this.port = port;
+    this.environment = environment;
+  }
+
+  /// Starts one on a folder of its own; `close` removes both.
+  static Plane start(String driver, Map<String, String> environment) {
+    try {
+      // Sandboxes' users and the database's must be able to pass through it.
+      Path data = Files.createTempDirectory(Path.of("/var/tmp"), "foredeck-test-");
+      Files.setPosixFilePermissions(data, PosixFilePermissions.fromString("rwxr-xr-x"));
+      Plane plane = new Plane(data, driver, freePort(), new TreeMap<>(environment));
+      plane.start();
+      return plane;
+    } catch (IOException e) {
+      throw new UncheckedIOException(e);
+    }
+  }
+
+  static Plane local() {
+    return start("local", Map.of());
+  }
+
+  static int freePort() {
+    try (ServerSocket socket = new ServerSocket(0)) {
+      return socket.getLocalPort();
+    } catch (IOException e) {
+      throw new UncheckedIOException(e);
+    }
+  }
+
+  /// Starts the process again on the same folder and port, after [#kill] or [#stop].
+  void start() {
+    List<String> command = new ArrayList<>();
+    command.add(Path.of(System.getProperty("java.home"), "bin", "java").toString());
+    command.addAll(
+        List.of(
+            "--enable-native-access=ALL-UNNAMED",
+            "--sun-misc-unsafe-memory-access=allow",
+            "-XX:+UseSerialGC",
+            "-Xmx512m",
+            "-cp",
+            System.getProperty("java.class.path"),
+            "dev.foredeck.app.Main",
+            "up"));
+    ProcessBuilder builder = new ProcessBuilder(command);
+    builder
+        .environment()
+        .keySet()
+        .removeIf(name -> name.startsWith("FOREDECK_") && !name.equals("FOREDECK_AGENT_BUNDLE"));
+    builder.environment().putAll(environment);
+    builder.environment().put("FOREDECK_LISTEN", "127.0.0.1:" + port);
+    builder.environment().put("FOREDECK_DATA", data.toString());
+    builder.environment().put("FOREDECK_DRIVER", driver);
+    builder.redirectError(ProcessBuilder.Redirect.appendTo(log().toFile()));
+    try {
+      Process started = builder.start();
+      process = started;
+      BufferedReader out = started.inputReader();
+      Thread timer =
+          Thread.ofVirtual()
+              .start(() -> {
+                try {
+                  Thread.sleep(TimeUnit.SECONDS.toMillis(READY_SECONDS));
+                  started.destroyForcibly();
+                } catch (InterruptedException _) {
+                  // It became ready in time.
+                }
+              });
+      String line = out.readLine();
+      timer.interrupt();
+      if (line == null || !line.startsWith("foredeck ready ")) {
+        throw new IllegalStateException(
+            "the control plane did not become ready: " + line + "\n" + logTail());
+      }
+      key = Files.readString(data.resolve("admin.key")).strip();
+    } catch (IOException e) {
+      throw new UncheckedIOException(e);
+    }
+  }
+
+  String url() {
+    return "http://127.0.0.1:" + port;
+  }
+
+  int port() {
+    return port;
+  }
+
+  String key() {
+    return key;
+  }
+
+  Path data() {
+    return data;
+  }
+
+  Path log() {
+    return data.resolve("test.log");
+  }
+
+  long pid() {
+    return running().pid();
+  }
+
+  private Process running() {
+    if (process == null) {
+      throw new IllegalStateException("the control plane does not run");
+    }
+    return process;
+  }
+
+  String logTail() {
+    try {
+      List<String> lines = Files.readAllLines(log());
+      return String.join("\n", lines.subList(Math.max(0, lines.size() - 60), lines.size()));
+    } catch (IOException e) {
+      return "(no log: " + e + ")";
+    }
+  }
+
+  /// SIGKILL.
+  void kill() {
+    try {
+      running().destroyForcibly().waitFor();
+    } catch (InterruptedException e) {
+      Thread.currentThread().interrupt();
+    }
+  }
+
+  /// SIGTERM, and its exit code.
+  int stop() {
+    Process stopping = running();
+    stopping.destroy();
+    try {
+      if (!stopping.waitFor(60, TimeUnit.SECONDS)) {
+        stopping.destroyForcibly().waitFor();
+        throw new IllegalStateException("the control plane did not drain in 60 s\n" + logTail());
+      }
+      return stopping.exitValue();
+    } catch (InterruptedException e) {
+      Thread.currentThread().interrupt();
+      throw new IllegalStateException(e);
+    }
+  }
+
+  boolean alive() {
+    return process != null && process.isAlive();
+  }
+
+  /// Destroys what lives, ends the process, removes the folder.
+  @Override
+  public void close() {
+    if (!alive()) {
+      start();
+    }
+    Client client = new Client(this);
+    client.destroyAll();
+    stop();
+    try {
+      removeTree(data);
+    } catch (IOException e) {
+      throw new UncheckedIOException(e);
+    }
+  }
+
+  static void removeTree(Path root) throws IOException {
+    Files.walkFileTree(
+        root,
+        new SimpleFileVisitor<>() {
+          @Override
+          public FileVisitResult visitFile(Path file, BasicFileAttributes attributes)
+              throws IOException {
+            Files.delete(file);
+            return FileVisitResult.CONTINUE;
+          }
+
+          @Override
+          public FileVisitResult postVisitDirectory(Path folder, @Nullable IOException e)
+              throws IOException {
+            Files.delete(folder);
+            return FileVisitResult.CONTINUE;
+          }
+        });
+  }
+}
