@@ -117,11 +117,10 @@ class CutOffIT {
       } else {
         assertThat(left)
             .singleElement()
-            .satisfies(
-                state -> {
-                  assertThat(state.sandbox()).isEqualTo(SANDBOX);
-                  assertThat(state.status()).isNotEqualTo(Status.RUNNING);
-                });
+            .satisfies(state -> {
+              assertThat(state.sandbox()).isEqualTo(SANDBOX);
+              assertThat(state.status()).isNotEqualTo(Status.RUNNING);
+            });
       }
 
       next.destroy(SANDBOX, TIMEOUT);
@@ -176,15 +175,14 @@ class CutOffIT {
                   .flatMap(java.util.Optional::stream)
                   .filter(file -> file.contains(data)),
               slots
-                  .filter(
-                      slot -> {
-                        try {
-                          return Files.readSymbolicLink(slot).startsWith(bench.config.runDir());
-                        } catch (IOException _) {
-                          // Another test's, and just gone.
-                          return false;
-                        }
-                      })
+                  .filter(slot -> {
+                    try {
+                      return Files.readSymbolicLink(slot).startsWith(bench.config.runDir());
+                    } catch (IOException _) {
+                      // Another test's, and just gone.
+                      return false;
+                    }
+                  })
                   .map(Path::toString),
               cgroups
                   .filter(path -> path.toString().contains(bench.config.cgroupParent()))
@@ -192,9 +190,8 @@ class CutOffIT {
               sandboxes.map(Path::toString),
               sockets.map(Path::toString),
               processes
-                  .filter(
-                      process ->
-                          process.info().commandLine().filter(l -> l.contains(data)).isPresent())
+                  .filter(process ->
+                      process.info().commandLine().filter(l -> l.contains(data)).isPresent())
                   .map(process -> "process " + process.pid()))
           .flatMap(all -> all)
           .toList();

@@ -6,6 +6,9 @@ import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.node.ArrayNode;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import java.io.IOException;
+import java.io.UncheckedIOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.security.SecureRandom;
 import java.time.Duration;
 import java.util.Iterator;
@@ -32,6 +35,7 @@ class ProbeIT {
     try (LocalDriver driver = bench.driver()) {
       assertThat(driver.list(TIMEOUT)).isEmpty();
     }
+    Trees.delete(Broken.unlimited());
     bench.close();
   }
 
@@ -82,8 +86,7 @@ class ProbeIT {
         }),
     WRITABLE_SYSTEM("/usr is mounted writable", config -> option(config, "/usr", "ro", "rw")),
     WRITABLE_SOCKETS(
-        "/run/foredeck is mounted writable",
-        config -> option(config, "/run/foredeck", "ro", "rw")),
+        "/run/foredeck is mounted writable", config -> option(config, "/run/foredeck", "ro", "rw")),
     /// The kernel keeps a mount's flags in a user namespace.
     SETUID("could not be completed", config -> option(config, "/workspace", "nosuid", "suid")),
     DEVICES("could not be completed", config -> option(config, "/workspace", "nodev", "dev")),
@@ -114,12 +117,10 @@ class ProbeIT {
     DISK(
         "more than its limit",
         config -> {
-          // The workspace in memory instead of on its own disk.
+          // The workspace on the host's disk instead of its own.
           for (JsonNode mount : config.withArray("mounts")) {
             if (mount.path("destination").asText().equals("/workspace")) {
-              ((ObjectNode) mount).put("type", "tmpfs").put("source", "tmpfs");
-              ((ArrayNode) mount.get("options")).removeAll().add("nosuid").add("nodev");
-              ((ArrayNode) mount.get("options")).add("mode=1777").add("size=80m");
+              ((ObjectNode) mount).put("source", unlimited().toString());
             }
           }
           return config;
@@ -132,11 +133,25 @@ class ProbeIT {
         });
 
     private final String says;
+
+    @SuppressWarnings("ImmutableEnumChecker") // each is a function without state
     private final UnaryOperator<ObjectNode> tamper;
 
     Broken(String says, UnaryOperator<ObjectNode> tamper) {
       this.says = says;
       this.tamper = tamper;
+    }
+
+    /// A folder that everybody may write to, on a file system without a limit.
+    private static Path unlimited() {
+      try {
+        Path folder = Path.of("/tmp", "foredeck-unlimited-" + ProcessHandle.current().pid());
+        Files.createDirectories(folder);
+        Files.setAttribute(folder, "unix:mode", 01777);
+        return folder;
+      } catch (IOException e) {
+        throw new UncheckedIOException(e);
+      }
     }
 
     private static ObjectNode without(ObjectNode config, String namespace) {
