@@ -196,11 +196,13 @@ final class Requests {
 
   private void writeFile(Connection connection, Message.WriteFile request)
       throws IOException, FailureException {
+    AtomicBoolean whole = new AtomicBoolean();
     try {
-      receiveFile(connection, request);
+      receiveFile(connection, request, whole);
     } catch (FailureException e) {
-      // The rest of the file is on its way: closing over unread bytes would take the answer with it.
-      @Nullable Message rest = connection.receive();
+      // The rest of the file is on its way: closing over unread bytes would take the answer with
+      // it.
+      @Nullable Message rest = whole.get() ? null : connection.receive();
       while (rest instanceof Message.Chunk) {
         rest = connection.receive();
       }
@@ -208,7 +210,8 @@ final class Requests {
     }
   }
 
-  private void receiveFile(Connection connection, Message.WriteFile request)
+  /// @param whole is set when nothing more of the file is to come
+  private void receiveFile(Connection connection, Message.WriteFile request, AtomicBoolean whole)
       throws IOException, FailureException {
     try (Subtree.Writing writing = workspace.write(request.path(), request.mode())) {
       while (true) {
@@ -220,6 +223,7 @@ final class Requests {
           }
           case Message.Chunk chunk -> writing.append(chunk.bytes());
           case Message.ChunksEnd end -> {
+            whole.set(true);
             if (end.totalBytes() != writing.bytes()) {
               throw new FailureException(
                   FailureCode.BAD_REQUEST,

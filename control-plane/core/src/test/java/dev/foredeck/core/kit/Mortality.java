@@ -92,6 +92,10 @@ public final class Mortality implements Fault {
   public void awaitDeath() throws InterruptedException {
     died.await();
     inWork.writeLock().lock();
-    inWork.writeLock().unlock();
+    try {
+      // To get it was all.
+    } finally {
+      inWork.writeLock().unlock();
+    }
   }
 }
