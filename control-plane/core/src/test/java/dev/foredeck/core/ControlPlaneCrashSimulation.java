@@ -197,7 +197,7 @@ final class ControlPlaneCrashSimulation {
   /// What a program is to print.
   private record Script(byte[] stdout, byte[] stderr, int exitCode, long chunks) {}
 
-  /// What a feed's reader has of one channel.
+  /// One seed's run: what outlives control planes, and the client that works through them.
   private static final class Run {
     private final int seed;
     private final Random random;

@@ -55,8 +55,8 @@ public final class World implements AutoCloseable {
     backend.program(
         "echo",
         self -> {
-          self.print(String.join(" ", self.start().argv().subList(1, self.start().argv().size())));
-          self.print("\n");
+          List<String> words = self.start().argv();
+          self.print(String.join(" ", words.subList(1, words.size())) + "\n");
           return 0;
         });
     backend.program(
@@ -71,6 +71,38 @@ public final class World implements AutoCloseable {
           self.write(dev.foredeck.protocol.Channel.STDOUT, self.readAll());
           return 0;
         });
+  }
+
+  /// Small limits: two sandboxes a tenant, two feeds, and this grace.
+  public static Limits limits(Duration grace) {
+    Limits d = Limits.DEFAULT;
+    return new Limits(
+        d.bodyBytes(),
+        d.jsonDepth(),
+        d.headerBytes(),
+        d.uploadBytes(),
+        d.inlineFiles(),
+        d.inlineFileBytes(),
+        d.envEntries(),
+        d.labels(),
+        d.labelBytes(),
+        d.outputs(),
+        d.inlineOutputBytes(),
+        d.outputFileBytes(),
+        d.resultTailBytes(),
+        d.callOutputBytes(),
+        2,
+        d.sandboxesPerOwner(),
+        d.callsPerSandbox(),
+        d.feeds(),
+        2,
+        d.requests(),
+        d.launches(),
+        d.pageSize(),
+        d.defaultTtl(),
+        d.maxTtl(),
+        d.defaultTimeout(),
+        grace);
   }
 
   /// The control plane, begun at the first use.
@@ -187,6 +219,16 @@ public final class World implements AutoCloseable {
       return e.problem();
     }
     throw new AssertionError("it was not refused");
+  }
+
+  /// Lets time pass where nothing is to happen.
+  public static void pause(Duration time) {
+    try {
+      Thread.sleep(time);
+    } catch (InterruptedException e) {
+      Thread.currentThread().interrupt();
+      throw new AssertionError("interrupted", e);
+    }
   }
 
   public static void awaitLatch(java.util.concurrent.CountDownLatch latch) {
