@@ -196,6 +196,20 @@ final class Requests {
 
   private void writeFile(Connection connection, Message.WriteFile request)
       throws IOException, FailureException {
+    try {
+      receiveFile(connection, request);
+    } catch (FailureException e) {
+      // The rest of the file is on its way: closing over unread bytes would take the answer with it.
+      @Nullable Message rest = connection.receive();
+      while (rest instanceof Message.Chunk) {
+        rest = connection.receive();
+      }
+      throw e;
+    }
+  }
+
+  private void receiveFile(Connection connection, Message.WriteFile request)
+      throws IOException, FailureException {
     try (Subtree.Writing writing = workspace.write(request.path(), request.mode())) {
       while (true) {
         @Nullable Message m = connection.receive();

@@ -331,7 +331,7 @@ class MainJobIT {
   @Test
   void leavesNothingOfAnUploadThatBreaksOff() throws Exception {
     String sandbox = client.sandbox(small().toString());
-    try (Socket socket = new Socket("127.0.0.1", plane.port())) {
+    try (Socket socket = new Socket(InetAddress.getLoopbackAddress(), plane.port())) {
       OutputStream out = socket.getOutputStream();
       out.write(
           ("PUT /v1/sandboxes/"
@@ -393,7 +393,7 @@ class MainJobIT {
         .add("-c")
         .add("head -c 30000000 /dev/urandom | base64");
     byte[] bytes = body.toString().getBytes(StandardCharsets.UTF_8);
-    try (Socket socket = new Socket("127.0.0.1", plane.port())) {
+    try (Socket socket = new Socket(InetAddress.getLoopbackAddress(), plane.port())) {
       socket
           .getOutputStream()
           .write(

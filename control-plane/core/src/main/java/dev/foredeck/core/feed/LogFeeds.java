@@ -3,6 +3,7 @@ package dev.foredeck.core.feed;
 import dev.foredeck.core.Id;
 import dev.foredeck.core.Limits;
 import dev.foredeck.core.Operation;
+import dev.foredeck.core.Patience;
 import dev.foredeck.core.Problem;
 import dev.foredeck.core.ProblemException;
 import dev.foredeck.core.sandbox.Sandbox;
@@ -23,15 +24,18 @@ public final class LogFeeds implements Feeds {
   private static final int BATCH_BYTES = 512 * 1024;
   private static final long LOOK_AGAIN_MILLIS = 1_000;
 
-  /// How often a feed looks whether its key was revoked.
-  private static final long KEY_MILLIS = 2_000;
-
   private final Store store;
   private final Limits limits;
+  private final Patience patience;
   private final AtomicInteger open = new AtomicInteger();
   private final Map<Id, AtomicInteger> openOfTenant = new ConcurrentHashMap<>();
 
   public LogFeeds(Store store, Limits limits) {
+    this(store, limits, Patience.DEFAULT);
+  }
+
+  public LogFeeds(Store store, Limits limits, Patience patience) {
+    this.patience = patience;
     this.store = store;
     this.limits = limits;
   }
@@ -62,7 +66,13 @@ public final class LogFeeds implements Feeds {
                   + " in all)",
               Duration.ofSeconds(5)));
     }
-    return new LogFeed(operation, sandbox, after, ofTenant);
+    try {
+      return new LogFeed(operation, sandbox, after, ofTenant);
+    } catch (RuntimeException e) {
+      open.decrementAndGet();
+      ofTenant.decrementAndGet();
+      throw e;
+    }
   }
 
   private Sandbox require(Operation operation, Id id) {
@@ -120,7 +130,7 @@ public final class LogFeeds implements Feeds {
 
     private void requireKey() {
       long now = System.nanoTime();
-      if (now - keySeen < TimeUnit.MILLISECONDS.toNanos(KEY_MILLIS)) {
+      if (now - keySeen < patience.keyCheck().toNanos()) {
         return;
       }
       keySeen = now;

@@ -2,6 +2,7 @@ package dev.foredeck.core.gate;
 
 import dev.foredeck.core.Hashes;
 import dev.foredeck.core.Id;
+import dev.foredeck.core.Patience;
 import dev.foredeck.core.driver.Driver;
 import dev.foredeck.core.driver.Driver.AgentConnection;
 import dev.foredeck.core.driver.DriverException;
@@ -15,14 +16,19 @@ import java.util.concurrent.TimeUnit;
 /// The only way to a sandbox's agent. What comes back is untrusted: bounded by the codec, and every
 /// answer has a deadline, because an agent that says nothing must not hold a thread of ours.
 public final class Agents {
-  private static final Duration CONNECT = Duration.ofSeconds(20);
-
   private final Driver driver;
   private final byte[] deploymentKey;
   private final ScheduledExecutorService timer;
+  private final Patience patience;
 
   /// @param deploymentKey secret of this deployment, from which sandboxes' tokens are derived
   public Agents(Driver driver, byte[] deploymentKey, ScheduledExecutorService timer) {
+    this(driver, deploymentKey, timer, Patience.DEFAULT);
+  }
+
+  public Agents(
+      Driver driver, byte[] deploymentKey, ScheduledExecutorService timer, Patience patience) {
+    this.patience = patience;
     this.driver = driver;
     this.deploymentKey = deploymentKey.clone();
     this.timer = timer;
@@ -35,7 +41,7 @@ public final class Agents {
 
   /// A greeted connection; the caller closes it.
   public AgentConnection open(Id sandbox) throws DriverException {
-    return driver.connect(sandbox, token(sandbox), CONNECT);
+    return driver.connect(sandbox, token(sandbox), patience.connect());
   }
 
   /// One request, one answer.

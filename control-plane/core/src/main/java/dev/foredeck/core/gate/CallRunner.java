@@ -4,6 +4,7 @@ import dev.foredeck.core.Events;
 import dev.foredeck.core.Hashes;
 import dev.foredeck.core.Id;
 import dev.foredeck.core.Limits;
+import dev.foredeck.core.Patience;
 import dev.foredeck.core.driver.Driver.AgentConnection;
 import dev.foredeck.core.driver.DriverException;
 import dev.foredeck.core.sandbox.Phase;
@@ -23,10 +24,12 @@ import java.time.Clock;
 import java.time.Duration;
 import java.time.Instant;
 import java.util.ArrayList;
+import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Optional;
 import java.util.OptionalLong;
 import java.util.Set;
+import java.util.stream.Collectors;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -44,16 +47,14 @@ public final class CallRunner {
   private static final int BATCH_BYTES = 1024 * 1024;
   private static final int BATCH_MESSAGES = 64;
 
-  /// How long a sandbox whose backend says that it runs may refuse connections before its call is
-  /// given up.
-  private static final Duration UNREACHABLE = Duration.ofSeconds(30);
-
-  private static final Duration COPY_OUT = Duration.ofSeconds(30);
-  private static final long RETRY_MILLIS = 50;
-
   /// What a runner needs from around it.
   public record Surroundings(
-      Store store, Agents agents, Clock clock, Limits limits, OptionalLong maxResultBytes) {}
+      Store store,
+      Agents agents,
+      Clock clock,
+      Limits limits,
+      Patience patience,
+      OptionalLong maxResultBytes) {}
 
   /// How a runner ended.
   public enum End {
@@ -71,6 +72,7 @@ public final class CallRunner {
   private final Id id;
   private volatile boolean stopped;
   private volatile @Nullable Connection current;
+  private volatile String agentFault = "";
 
   public CallRunner(Surroundings around, Sandbox sandbox, Id call) {
     this.around = around;
@@ -80,6 +82,11 @@ public final class CallRunner {
 
   public Id call() {
     return id;
+  }
+
+  /// What was wrong with the agent, where [#run] says [End#AGENT_FAILED].
+  public String agentFault() {
+    return agentFault;
   }
 
   /// Lets go of the call without ending it. [#run] returns soon after.
@@ -95,41 +102,35 @@ public final class CallRunner {
   public End run() {
     long unreachableSince = 0;
     while (!stopped) {
+      Conversation conversation = null;
       try {
         Optional<Call> row = around.store().call(id);
         if (row.isEmpty() || row.get().status().ended()) {
           return End.CALL_ENDED;
         }
-        Conversation conversation = new Conversation(row.get());
+        conversation = new Conversation(row.get());
         AgentConnection agent = around.agents().open(sandbox.id());
         current = agent.connection();
         try (Connection connection = agent.connection()) {
           if (stopped) {
             return End.STOPPED;
           }
-          unreachableSince = 0;
           if (!agent.greeting().bootId().equals(sandbox.bootId())) {
-            conversation.lost("the sandbox's agent is not the one that the call began under");
-            return End.AGENT_FAILED;
+            return endLost("the sandbox's agent is not the one that the call began under");
           }
           return conversation.hold(connection);
         }
       } catch (MalformedMessageException e) {
-        endLost("the agent broke the protocol: " + e.getMessage());
-        return End.AGENT_FAILED;
+        return endLost("the agent broke the protocol: " + e.getMessage());
       } catch (DriverException.NotThere e) {
-        if (stopped) {
-          return End.STOPPED;
-        }
-        endLost("the sandbox's agent is gone: " + e.getMessage());
-        return End.AGENT_FAILED;
+        return endLost("the sandbox's agent is gone: " + e.getMessage());
       } catch (DriverException | IOException e) {
         long now = System.nanoTime();
-        if (unreachableSince == 0) {
+        // Only what an agent says counts as an answer: one that greets and leaves says nothing.
+        if (unreachableSince == 0 || (conversation != null && conversation.answered)) {
           unreachableSince = now;
-        } else if (now - unreachableSince > UNREACHABLE.toNanos() && !stopped) {
-          endLost("the sandbox's agent does not answer");
-          return End.AGENT_FAILED;
+        } else if (now - unreachableSince > around.patience().unreachable().toNanos()) {
+          return endLost("the sandbox's agent does not answer");
         }
         LOG.debug("call {}: connection lost, trying again: {}", id, e.getMessage());
         pause();
@@ -139,7 +140,7 @@ public final class CallRunner {
         pause();
       } catch (Superseded e) {
         LOG.info("call {}: {}", id, e.getMessage());
-        return End.CALL_ENDED;
+        return stopped ? End.STOPPED : End.CALL_ENDED;
       } finally {
         current = null;
       }
@@ -147,26 +148,29 @@ public final class CallRunner {
     return End.STOPPED;
   }
 
-  private void endLost(String reason) {
+  /// Ends the call without its process: the agent cannot be trusted or reached any more.
+  private End endLost(String reason) {
+    agentFault = reason;
     while (!stopped) {
       try {
         Optional<Call> row = around.store().call(id);
         if (row.isPresent() && !row.get().status().ended()) {
           new Conversation(row.get()).lost(reason);
         }
-        return;
+        return End.AGENT_FAILED;
       } catch (StoreUnavailableException e) {
         LOG.warn("call {}: the database does not answer: {}", id, e.getMessage());
         pause();
       } catch (Superseded _) {
-        return;
+        return End.AGENT_FAILED;
       }
     }
+    return End.STOPPED;
   }
 
   private void pause() {
     try {
-      Thread.sleep(RETRY_MILLIS);
+      Thread.sleep(around.patience().retry());
     } catch (InterruptedException e) {
       stopped = true;
       Thread.currentThread().interrupt();
@@ -177,8 +181,12 @@ public final class CallRunner {
   private static final class Superseded extends RuntimeException {
     private static final long serialVersionUID = 1L;
 
-    Superseded(String message) {
+    /// Whether the call has ended, so that a process of it must not go on.
+    private final boolean ended;
+
+    Superseded(String message, boolean ended) {
       super(message, null, false, false);
+      this.ended = ended;
     }
   }
 
@@ -190,6 +198,9 @@ public final class CallRunner {
     private boolean started;
     private long stdout;
     private long stderr;
+    // Of this connection.
+    private boolean answered;
+    private boolean sawEnd;
 
     Conversation(Call row) {
       this.row = row;
@@ -202,7 +213,15 @@ public final class CallRunner {
     }
 
     End hold(Connection connection) throws IOException {
-      connection.send(opening());
+      try {
+        connection.send(opening());
+      } catch (IllegalArgumentException e) {
+        // Limits of the wire that the door did not know of.
+        finish(
+            new ArrayList<>(),
+            result(CallStatus.FAILED, -1, 0, "it cannot be started: " + e.getMessage(), 0, 0, 0));
+        return End.CALL_ENDED;
+      }
       Inbox inbox = new Inbox(connection, BATCH_MESSAGES, BATCH_BYTES);
       Thread.ofVirtual().name("call-receive-" + id).start(inbox::fill);
       // The agent enforces the timeout. This is for one that does not: it can only be given up.
@@ -211,8 +230,7 @@ public final class CallRunner {
         while (!stopped) {
           List<Message> batch = inbox.take(giveUp - System.nanoTime());
           if (batch.isEmpty()) {
-            lost("the agent did not end the call in its time");
-            return End.AGENT_FAILED;
+            return endLost("the agent did not end the call in its time");
           }
           Optional<End> end = take(batch, connection);
           if (end.isPresent()) {
@@ -220,14 +238,53 @@ public final class CallRunner {
           }
         }
         return End.STOPPED;
+      } catch (Superseded e) {
+        if (e.ended && !stopped) {
+          endProcess(inbox, connection);
+        }
+        throw e;
       } finally {
         inbox.close();
       }
     }
 
+    private void acknowledge(Connection connection) throws IOException {
+      connection.send(new Message.Ack(Channel.STDOUT, stdout));
+      connection.send(new Message.Ack(Channel.STDERR, stderr));
+    }
+
+    /// The call has ended without its process (it was cancelled while it was being started, for
+    /// one): sees the process to its end, so that the agent can forget it.
+    private void endProcess(Inbox inbox, Connection connection) {
+      terminate();
+      long end =
+          System.nanoTime() + around.limits().grace().plus(around.patience().overrun()).toNanos();
+      try {
+        while (!sawEnd && !stopped) {
+          List<Message> batch = inbox.take(end - System.nanoTime());
+          if (batch.isEmpty()) {
+            LOG.warn("call {}: its process does not end", id);
+            return;
+          }
+          for (Message message : batch) {
+            if (message instanceof Message.Output output) {
+              connection.send(
+                  new Message.Ack(output.channel(), output.offset() + output.bytes().length));
+            } else {
+              sawEnd |= message instanceof Message.Ended || message instanceof Message.Failure;
+            }
+          }
+        }
+        release();
+      } catch (IOException e) {
+        LOG.debug("call {}: its process was left: {}", id, e.getMessage());
+      }
+    }
+
     private Message.Request opening() {
       if (started) {
-        // Never start what ran: an agent that does not know it any more lost it.
+        // Never start what ran: an agent that does not know it any more lost it. The offsets
+        // acknowledge what is committed, also where the last Ack died with its sender.
         return new Message.Attach(id.value(), stdout, stderr);
       }
       return new Message.StartProcess(
@@ -243,16 +300,24 @@ public final class CallRunner {
           stderr);
     }
 
+    /// What is left of the process's time, which counts from its start.
     private Duration timeout() {
-      Duration untilExpiry = Duration.between(around.clock().instant(), sandbox.expiresAt());
-      Duration wanted =
-          run.timeout().orElse(row.background() ? untilExpiry : around.limits().defaultTimeout());
-      Duration timeout = wanted.compareTo(untilExpiry) < 0 ? wanted : untilExpiry;
-      return timeout.isPositive() ? timeout : Duration.ofMillis(1);
+      Instant now = around.clock().instant();
+      Instant from = row.startedAt().orElse(now);
+      Instant end =
+          run.timeout()
+              .map(from::plus)
+              .orElseGet(() ->
+                  row.background()
+                      ? sandbox.expiresAt()
+                      : from.plus(around.limits().defaultTimeout()));
+      Instant earlier = end.isBefore(sandbox.expiresAt()) ? end : sandbox.expiresAt();
+      Duration left = Duration.between(now, earlier);
+      return left.isPositive() ? left : Duration.ofMillis(1);
     }
 
     private Duration backstop() {
-      return timeout().plus(around.limits().grace()).plusSeconds(10);
+      return timeout().plus(around.limits().grace()).plus(around.patience().overrun());
     }
 
     /// Commits a batch, then acknowledges it.
@@ -269,14 +334,18 @@ public final class CallRunner {
         }
         switch (message) {
           case Message.Started start -> {
-            if (!started && !startedNow) {
+            if (answered) {
+              throw new MalformedMessageException("a second start of the process");
+            }
+            answered = true;
+            if (!started) {
               startedNow = true;
               changes.add(new Change.StartCall(id, start.pid(), now));
               changes.add(new Change.AppendEvent(Events.started(now, id, start.pid())));
             }
           }
           case Message.Output output -> {
-            if (!started && !startedNow) {
+            if (!answered) {
               throw new MalformedMessageException("output of a process that has not started");
             }
             if (runChannel != null && runChannel != output.channel()) {
@@ -295,8 +364,19 @@ public final class CallRunner {
             runChannel = output.channel();
             run.writeBytes(output.bytes());
           }
-          case Message.Ended end -> ended = end;
+          case Message.Ended end -> {
+            if (!answered) {
+              throw new MalformedMessageException("the end of a process that has not started");
+            }
+            ended = end;
+            sawEnd = true;
+          }
           case Message.Failure failure -> {
+            if (answered) {
+              throw new MalformedMessageException("a refusal of a process that has started");
+            }
+            answered = true;
+            sawEnd = true;
             return Optional.of(failed(failure));
           }
           case Message.StdinAck _, Message.Done _ -> {}
@@ -314,8 +394,7 @@ public final class CallRunner {
       commit(changes);
       started |= startedNow;
       if (runChannel != null) {
-        connection.send(new Message.Ack(Channel.STDOUT, stdout));
-        connection.send(new Message.Ack(Channel.STDERR, stderr));
+        acknowledge(connection);
       }
       return Optional.empty();
     }
@@ -373,8 +452,7 @@ public final class CallRunner {
           yield End.CALL_ENDED;
         }
         case WRONG_OFFSET -> {
-          lost("the agent does not have the output from the committed offset");
-          yield End.AGENT_FAILED;
+          yield endLost("the agent does not have the output from the committed offset");
         }
         case NOT_EXECUTABLE,
             BAD_CWD,
@@ -399,8 +477,18 @@ public final class CallRunner {
       if (ended.stdoutBytes() != stdout || ended.stderrBytes() != stderr) {
         throw new MalformedMessageException("an end whose output lengths are not what was sent");
       }
-      for (String path : row.outputs()) {
-        copyOut(path, changes);
+      // What it printed is seen before its files are copied, each of which is kept by itself: only
+      // one is in memory, and after a crash the rest is copied.
+      commit(changes);
+      changes.clear();
+      Set<String> copied =
+          around.store().artifacts(id).stream()
+              .map(Store.Artifact::path)
+              .collect(Collectors.toSet());
+      for (String path : new LinkedHashSet<>(row.outputs())) {
+        if (!copied.contains(path)) {
+          copyOut(path, changes);
+        }
       }
       CallStatus status =
           switch (ended.cause()) {
@@ -483,10 +571,10 @@ public final class CallRunner {
     private void accepted(CommitResult outcome) {
       if (outcome instanceof CommitResult.Refused refused) {
         if (refused.refusal() == Change.Refusal.ENDED) {
-          // Cancelled while it was being started, for one: the process must not outlive its call.
-          terminate();
+          boolean ended = around.store().call(id).filter(c -> !c.status().ended()).isEmpty();
+          throw new Superseded("it has ended or runs under another runner", ended);
         }
-        throw new Superseded("somebody else moved the call on (" + refused.refusal() + ")");
+        throw new Superseded("somebody else moved the call on (" + refused.refusal() + ")", false);
       }
     }
 
@@ -496,14 +584,19 @@ public final class CallRunner {
       try {
         byte[] bytes = read(path, most);
         String sha256 = Hashes.sha256(bytes);
-        changes.add(new Change.SaveArtifact(id, path, bytes, sha256));
         Optional<byte[]> inline =
             bytes.length <= around.limits().inlineOutputBytes()
                 ? Optional.of(bytes)
                 : Optional.empty();
-        changes.add(
-            new Change.AppendEvent(Events.copiedOut(now, id, path, bytes.length, sha256, inline)));
+        commit(
+            List.of(
+                new Change.SaveArtifact(id, path, bytes, sha256),
+                new Change.AppendEvent(
+                    Events.copiedOut(now, id, path, bytes.length, sha256, inline))));
       } catch (DriverException | IOException e) {
+        if (stopped) {
+          throw new Superseded("told to stop", false);
+        }
         String why = e.getMessage() == null ? "it could not be read" : e.getMessage();
         changes.add(new Change.AppendEvent(Events.missing(now, id, path, why)));
       }
@@ -512,7 +605,12 @@ public final class CallRunner {
     private byte[] read(String path, int most) throws DriverException, IOException {
       AgentConnection agent = around.agents().open(sandbox.id());
       try (Connection connection = agent.connection();
-          Agents.Deadline _ = around.agents().deadline(connection, COPY_OUT)) {
+          Agents.Deadline _ = around.agents().deadline(connection, around.patience().copyOut())) {
+        // The process's own connection has nothing more to say: this is what a stop must free.
+        current = connection;
+        if (stopped) {
+          throw new IOException("told to stop");
+        }
         connection.send(new Message.ReadFile(path, 0, most + 1L));
         ByteArrayOutputStream bytes = new ByteArrayOutputStream();
         while (true) {
@@ -550,7 +648,7 @@ public final class CallRunner {
                 sandbox.id(),
                 new Message.Terminate(
                     id.value(), around.limits().grace().toMillis(), Message.EndCause.CANCELLED),
-                Duration.ofSeconds(5));
+                around.patience().answer());
       } catch (DriverException | IOException e) {
         LOG.warn("call {}: its process could not be told to end: {}", id, e.getMessage());
       }
@@ -563,7 +661,9 @@ public final class CallRunner {
         return;
       }
       try {
-        around.agents().ask(sandbox.id(), new Message.Release(id.value()), Duration.ofSeconds(5));
+        around
+            .agents()
+            .ask(sandbox.id(), new Message.Release(id.value()), around.patience().answer());
       } catch (DriverException | IOException e) {
         LOG.debug("call {}: not released: {}", id, e.getMessage());
       }

@@ -4,6 +4,7 @@ import dev.foredeck.core.Events;
 import dev.foredeck.core.Id;
 import dev.foredeck.core.Limits;
 import dev.foredeck.core.Operation;
+import dev.foredeck.core.Patience;
 import dev.foredeck.core.Policies;
 import dev.foredeck.core.Problem;
 import dev.foredeck.core.ProblemException;
@@ -35,6 +36,7 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
+import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.locks.ReentrantLock;
 import java.util.stream.Collectors;
@@ -42,8 +44,7 @@ import java.util.stream.Collectors;
 /// The gate: the only code that performs tool calls. Decides by policy, records, performs, records
 /// again. Thread-safe; holds nothing that a crash may not take.
 public final class Gate implements Calls {
-  private static final Duration READY = Duration.ofSeconds(60);
-  private static final Duration ANSWER = Duration.ofSeconds(30);
+  private static final String FAULT = "a fault of the control plane";
   private static final int TEXT_BYTES = dev.foredeck.protocol.Limits.CHUNK_BYTES;
 
   private final Store store;
@@ -53,7 +54,8 @@ public final class Gate implements Calls {
   private final CallStarter starter;
   private final Clock clock;
   private final Limits limits;
-  private final Map<Id, ReentrantLock> stdinLocks = new ConcurrentHashMap<>();
+  private final Patience patience;
+  private final Map<Id, StdinTurn> stdinTurns = new ConcurrentHashMap<>();
 
   public Gate(
       Store store,
@@ -63,6 +65,18 @@ public final class Gate implements Calls {
       CallStarter starter,
       Clock clock,
       Limits limits) {
+    this(store, agents, policies, recorder, starter, clock, limits, Patience.DEFAULT);
+  }
+
+  public Gate(
+      Store store,
+      Agents agents,
+      Policies policies,
+      Recorder recorder,
+      CallStarter starter,
+      Clock clock,
+      Limits limits,
+      Patience patience) {
     this.store = store;
     this.agents = agents;
     this.policies = policies;
@@ -70,6 +84,7 @@ public final class Gate implements Calls {
     this.starter = starter;
     this.clock = clock;
     this.limits = limits;
+    this.patience = patience;
   }
 
   @Override
@@ -163,9 +178,9 @@ public final class Gate implements Calls {
               "stdin-closed", "the call was started without stdin: start it with \"stdin\": true"));
     }
     // One writer at a time for a call: without an offset the end is asked for, then written to.
-    ReentrantLock lock = stdinLocks.computeIfAbsent(id, _ -> new ReentrantLock());
-    lock.lock();
+    StdinTurn turn = enterStdin(id);
     try {
+      long inAll = 0;
       long at = offset.isPresent() ? offset.get() : writeStdin(call, 0, new byte[0], false);
       int sent = 0;
       do {
@@ -180,14 +195,36 @@ public final class Gate implements Calls {
                   "stdin has " + accepted + " bytes; " + at + " is not where the next one goes"));
         }
         at += n;
+        inAll = accepted;
       } while (sent < bytes.length);
-      return at;
+      return inAll;
     } finally {
-      lock.unlock();
-      if (store.call(id).filter(c -> !c.status().ended()).isEmpty()) {
-        stdinLocks.remove(id);
-      }
+      leaveStdin(id, turn);
     }
+  }
+
+  /// Who writes to one call's stdin, and how many wait for it: gone when nobody does.
+  private static final class StdinTurn {
+    private final ReentrantLock lock = new ReentrantLock();
+    private int holders;
+  }
+
+  private StdinTurn enterStdin(Id call) {
+    StdinTurn turn =
+        stdinTurns.compute(
+            call,
+            (_, there) -> {
+              StdinTurn one = there == null ? new StdinTurn() : there;
+              one.holders++;
+              return one;
+            });
+    turn.lock.lock();
+    return turn;
+  }
+
+  private void leaveStdin(Id call, StdinTurn turn) {
+    turn.lock.unlock();
+    stdinTurns.computeIfPresent(call, (_, there) -> --there.holders == 0 ? null : there);
   }
 
   private long writeStdin(Call call, long offset, byte[] bytes, boolean end) {
@@ -230,12 +267,9 @@ public final class Gate implements Calls {
       Instant now = clock.instant();
       CallResult result =
           new CallResult(CallStatus.CANCELLED, -1, 0, "cancelled before it ran", 0, 0, 0, 0, now);
-      CommitResult _ =
-          store.commit(
-              Commit.of(
-                  call.sandbox(),
-                  new Change.EndCall(id, result),
-                  new Change.AppendEvent(Events.ended(id, result))));
+      if (endPending(call, result)) {
+        starter.sandboxChanged(call.sandbox());
+      }
       // Its runner, if it has one already, finds that and ends the process; a call that started
       // meanwhile is next.
       call = get(operation, id);
@@ -256,6 +290,34 @@ public final class Gate implements Calls {
     return call;
   }
 
+  /// Ends a call that has not begun, and the sandbox where the call was all it was for.
+  ///
+  /// @return whether it ended
+  private boolean endPending(Call call, CallResult result) {
+    List<Change> changes = new ArrayList<>();
+    changes.add(new Change.EndCall(call.id(), result));
+    changes.add(new Change.AppendEvent(Events.ended(call.id(), result)));
+    if (call.destroysSandbox()) {
+      String reason = "its call was cancelled";
+      List<Change> both = new ArrayList<>(changes);
+      both.add(
+          new Change.MoveSandbox(
+              Set.of(Phase.REQUESTED, Phase.STARTING, Phase.READY),
+              Phase.STOPPING,
+              reason,
+              Optional.empty(),
+              result.endedAt()));
+      both.add(new Change.AppendEvent(Events.phase(result.endedAt(), Phase.STOPPING, reason)));
+      CommitResult outcome = store.commit(new Commit(call.sandbox(), both));
+      if (!(outcome instanceof CommitResult.Refused refused
+          && refused.refusal() == Change.Refusal.WRONG_PHASE)) {
+        return outcome instanceof CommitResult.Committed;
+      }
+      // Somebody is destroying it already.
+    }
+    return store.commit(new Commit(call.sandbox(), changes)) instanceof CommitResult.Committed;
+  }
+
   @Override
   public Download readFile(Operation operation, Id sandboxId, String path) {
     Sandbox sandbox = sandbox(operation, sandboxId);
@@ -267,7 +329,7 @@ public final class Gate implements Calls {
       stream =
           new FileStream(
               agent.connection(),
-              agents.deadline(agent.connection(), ANSWER),
+              agents.deadline(agent.connection(), patience.answer()),
               result -> end(call, result, List.of()),
               clock);
       FileInfo info = stream.begin(path);
@@ -276,6 +338,9 @@ public final class Gate implements Calls {
       if (stream == null) {
         end(call, failed(call, e.problem().detail()), List.of());
       }
+      throw e;
+    } catch (RuntimeException e) {
+      end(call, failed(call, FAULT), List.of());
       throw e;
     }
   }
@@ -288,7 +353,7 @@ public final class Gate implements Calls {
         sandbox(operation, sandboxId),
         new ToolCall.FileWrite(path, size),
         call -> {
-          FileInfo info = upload(call, path, content);
+          FileInfo info = upload(call, path, size, content);
           return new Performed<>(
               info,
               List.of(
@@ -298,43 +363,76 @@ public final class Gate implements Calls {
   }
 
   /// Sends a file's bytes; nothing of it stays unless the last one was sent.
-  private FileInfo upload(Call call, String path, InputStream content) {
+  private FileInfo upload(Call call, String path, long size, InputStream content) {
     AgentConnection agent = open(call.sandbox());
     try (Connection connection = agent.connection();
-        Agents.Deadline deadline = agents.deadline(connection, ANSWER)) {
-      connection.send(new Message.WriteFile(path, 0644));
-      byte[] buffer = new byte[TEXT_BYTES];
-      long total = 0;
-      while (true) {
-        int n;
-        try {
-          n = content.readNBytes(buffer, 0, buffer.length);
-        } catch (IOException e) {
-          throw new ProblemException(
-              Problem.Invalid.of(
-                  "", "upload-incomplete", "the upload broke off after " + total + " bytes"));
+        Agents.Deadline deadline = agents.deadline(connection, patience.answer())) {
+      try {
+        return send(connection, deadline, path, size, content);
+      } catch (IOException e) {
+        // The agent says why before it closes; a full disk is the usual reason.
+        if (connection.receive() instanceof Message.Failure failure) {
+          throw new ProblemException(problem(failure));
         }
-        if (n > 0) {
-          total += n;
-          if (total > limits.uploadBytes()) {
-            throw new ProblemException(
-                new Problem.TooLarge(
-                    "file-too-large",
-                    "a file may have " + limits.uploadBytes() + " bytes (uploadBytes)"));
-          }
-          connection.send(new Message.Chunk(java.util.Arrays.copyOf(buffer, n)));
-          deadline.restart();
-        }
-        if (n < buffer.length) {
-          connection.send(new Message.ChunksEnd(total));
-          break;
-        }
+        throw e;
       }
-      return info(connection.receive());
     } catch (IOException e) {
-      // The agent may have said why before it closed; a full disk is the usual reason.
       throw unanswered(e);
     }
+  }
+
+  private FileInfo send(
+      Connection connection, Agents.Deadline deadline, String path, long size, InputStream content)
+      throws IOException {
+    connection.send(new Message.WriteFile(path, 0644));
+    byte[] buffer = new byte[TEXT_BYTES];
+    long total = 0;
+    while (true) {
+      int n;
+      try {
+        n = content.readNBytes(buffer, 0, buffer.length);
+      } catch (IOException e) {
+        throw new ProblemException(
+            Problem.Invalid.of(
+                "", "upload-incomplete", "the upload broke off after " + total + " bytes"));
+      }
+      if (n > 0) {
+        total += n;
+        if (total > limits.uploadBytes()) {
+          throw new ProblemException(
+              new Problem.TooLarge(
+                  "file-too-large",
+                  "a file may have " + limits.uploadBytes() + " bytes (uploadBytes)"));
+        }
+        if (size >= 0 && total > size) {
+          throw wrongLength(size, total);
+        }
+        connection.send(new Message.Chunk(java.util.Arrays.copyOf(buffer, n)));
+        deadline.restart();
+      }
+      if (n < buffer.length) {
+        // The policy decided on the declared size: it is held to it.
+        if (size >= 0 && total != size) {
+          throw wrongLength(size, total);
+        }
+        connection.send(new Message.ChunksEnd(total));
+        break;
+      }
+    }
+    return info(connection.receive());
+  }
+
+  private static ProblemException wrongLength(long size, long total) {
+    return new ProblemException(
+        Problem.Invalid.of(
+            "",
+            "upload-incomplete",
+            "the upload has "
+                + (total > size ? "more than " : "")
+                + Math.min(total, size)
+                + " bytes where "
+                + size
+                + " were declared"));
   }
 
   @Override
@@ -422,6 +520,9 @@ public final class Gate implements Calls {
     } catch (ProblemException e) {
       end(call, failed(call, e.problem().detail()), List.of());
       throw e;
+    } catch (RuntimeException e) {
+      end(call, failed(call, FAULT), List.of());
+      throw e;
     }
   }
 
@@ -479,6 +580,11 @@ public final class Gate implements Calls {
     switch (store.commit(new Commit(sandbox.id(), changes))) {
       case CommitResult.Committed _ -> {}
       case CommitResult.Refused refused -> {
+        // An equal request that came first may have changed what this one was refused for.
+        Optional<Call> first = keyed ? earlier(operation) : Optional.empty();
+        if (first.isPresent()) {
+          return first.get();
+        }
         switch (refused.refusal()) {
           case QUOTA ->
               throw new ProblemException(
@@ -489,10 +595,7 @@ public final class Gate implements Calls {
                           + " live calls (callsPerSandbox)",
                       Duration.ofSeconds(1)));
           case WRONG_PHASE -> throw gone(sandbox);
-          case KEY_TAKEN -> {
-            return earlier(operation)
-                .orElseThrow(() -> new IllegalStateException("a claimed key stands for nothing"));
-          }
+          case KEY_TAKEN -> throw new IllegalStateException("a claimed key stands for nothing");
           case EXISTS, WRONG_OFFSET, ENDED ->
               throw new IllegalStateException("a new call was refused: " + refused.refusal());
         }
@@ -552,7 +655,7 @@ public final class Gate implements Calls {
         Waits.until(
             store,
             call.sandbox(),
-            READY,
+            patience.ready(),
             () -> store.call(id).filter(c -> c.status() != CallStatus.PENDING));
     if (running.isEmpty()) {
       throw new ProblemException(
@@ -572,7 +675,7 @@ public final class Gate implements Calls {
         Waits.until(
             store,
             id,
-            READY,
+            patience.ready(),
             () ->
                 store
                     .sandbox(id)
@@ -607,7 +710,7 @@ public final class Gate implements Calls {
 
   private Message ask(Id sandbox, Message.Request request) {
     try {
-      return agents.ask(sandbox, request, ANSWER);
+      return agents.ask(sandbox, request, patience.answer());
     } catch (DriverException e) {
       throw unreachable(e);
     } catch (IOException e) {

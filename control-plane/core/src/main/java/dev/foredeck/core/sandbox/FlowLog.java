@@ -12,6 +12,7 @@ import dev.foredeck.core.store.NewEvent;
 import dev.foredeck.core.store.Store;
 import dev.foredeck.core.store.Store.StoreUnavailableException;
 import java.time.Clock;
+import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Optional;
@@ -68,12 +69,13 @@ final class FlowLog implements FlowRecorder, AutoCloseable {
     }
   }
 
-  /// Returns when every flow recorded before is in the log.
-  void flush() {
+  /// Returns when every flow recorded before is in the log, or the time is over.
+  void flush(Duration timeout) throws InterruptedException {
     lock.lock();
     try {
-      while (writing && !closed) {
-        changed.awaitUninterruptibly();
+      long left = timeout.toNanos();
+      while (writing && !closed && left > 0) {
+        left = changed.awaitNanos(left);
       }
     } finally {
       lock.unlock();
@@ -141,6 +143,10 @@ final class FlowLog implements FlowRecorder, AutoCloseable {
           Thread.currentThread().interrupt();
           return;
         }
+      } catch (RuntimeException e) {
+        // A writer that dies of one batch would hold up every later one.
+        LOG.error("sandbox {}: {} flows were not recorded", sandbox, batch.size(), e);
+        return;
       }
     }
   }

@@ -2,6 +2,7 @@ package dev.foredeck.core.sandbox;
 
 import dev.foredeck.core.Id;
 import dev.foredeck.core.Limits;
+import dev.foredeck.core.Patience;
 import dev.foredeck.core.Policies;
 import dev.foredeck.core.driver.Driver;
 import dev.foredeck.core.egress.EgressGateway;
@@ -10,6 +11,7 @@ import dev.foredeck.core.gate.CallStarter;
 import dev.foredeck.core.store.Store;
 import dev.foredeck.core.store.Store.StoreUnavailableException;
 import java.time.Clock;
+import java.time.Instant;
 import java.util.Map;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.Semaphore;
@@ -26,6 +28,8 @@ public final class Launcher implements CallStarter, AutoCloseable {
   private static final Logger LOG = LoggerFactory.getLogger(Launcher.class);
 
   /// What loops share.
+  ///
+  /// @param began when this control plane began: what was in work before it was another one's
   record Surroundings(
       Store store,
       Driver driver,
@@ -34,7 +38,9 @@ public final class Launcher implements CallStarter, AutoCloseable {
       Policies policies,
       Clock clock,
       Limits limits,
-      Semaphore launches) {}
+      Patience patience,
+      Semaphore launches,
+      Instant began) {}
 
   private final Surroundings around;
   private final String owner;
@@ -50,6 +56,19 @@ public final class Launcher implements CallStarter, AutoCloseable {
       String owner,
       Clock clock,
       Limits limits) {
+    this(store, driver, egress, agents, policies, owner, clock, limits, Patience.DEFAULT);
+  }
+
+  public Launcher(
+      Store store,
+      Driver driver,
+      EgressGateway egress,
+      Agents agents,
+      Policies policies,
+      String owner,
+      Clock clock,
+      Limits limits,
+      Patience patience) {
     this.around =
         new Surroundings(
             store,
@@ -59,7 +78,9 @@ public final class Launcher implements CallStarter, AutoCloseable {
             policies,
             clock,
             limits,
-            new Semaphore(limits.launches(), true));
+            patience,
+            new Semaphore(limits.launches(), true),
+            clock.instant());
     this.owner = owner;
   }
 
@@ -110,6 +131,9 @@ public final class Launcher implements CallStarter, AutoCloseable {
     SandboxLoop loop = new SandboxLoop(around, sandbox);
     if (loops.putIfAbsent(sandbox, loop) != null) {
       return false;
+    }
+    if (closed) {
+      loop.close();
     }
     Thread.ofVirtual()
         .name("sandbox-" + sandbox)

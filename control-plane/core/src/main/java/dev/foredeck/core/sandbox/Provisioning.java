@@ -97,6 +97,15 @@ public final class Provisioning implements Sandboxes {
                   + String.join(", ", policies.names())));
       throw new ProblemException(new Problem.Invalid(violations));
     }
+    if (request.run().isEmpty() && !request.outputs().isEmpty()) {
+      violations.add(
+          new Violation("/outputs", "bad-value", "outputs are what a run leaves: there is no run"));
+    }
+    if (request.run().isEmpty() && request.destroyOnExit().orElse(false)) {
+      violations.add(
+          new Violation(
+              "/destroy", "bad-value", "on-exit needs a run whose exit it waits for: use on-ttl"));
+    }
     Placement.Decided placement = Placement.decide(request, policy.get(), limits);
     violations.addAll(placement.violations());
     if (!violations.isEmpty()) {
@@ -169,6 +178,11 @@ public final class Provisioning implements Sandboxes {
     switch (store.commit(new Commit(id, changes))) {
       case CommitResult.Committed _ -> {}
       case CommitResult.Refused refused -> {
+        // An equal request that came first may have taken the last place.
+        Optional<Provisioned> first = denied ? Optional.empty() : earlier(operation);
+        if (first.isPresent()) {
+          return first.get();
+        }
         switch (refused.refusal()) {
           case QUOTA ->
               throw new ProblemException(
@@ -180,10 +194,7 @@ public final class Provisioning implements Sandboxes {
                           + limits.sandboxesPerOwner()
                           + " here): destroy one, or try again later",
                       Duration.ofSeconds(5)));
-          case KEY_TAKEN -> {
-            return earlier(operation)
-                .orElseThrow(() -> new IllegalStateException("a claimed key stands for nothing"));
-          }
+          case KEY_TAKEN -> throw new IllegalStateException("a claimed key stands for nothing");
           case EXISTS, WRONG_PHASE, WRONG_OFFSET, ENDED ->
               throw new IllegalStateException("a new sandbox was refused: " + refused.refusal());
         }
@@ -251,11 +262,13 @@ public final class Provisioning implements Sandboxes {
 
   /// The policy's lifetime counts from the creation, however often the time is extended.
   private Instant extended(Sandbox sandbox, Duration ttl) {
-    Instant expiresAt = clock.instant().plus(ttl);
     Policy policy = policies.byReference(sandbox.policy());
     Duration lifetime = policy.boundary().lifetime().orElse(limits.maxTtl());
     Instant latest = sandbox.createdAt().plus(lifetime);
-    if (!ttl.isPositive() || expiresAt.isAfter(latest)) {
+    // Compared before it is added: a duration may be longer than time is.
+    if (!ttl.isPositive()
+        || ttl.compareTo(lifetime) > 0
+        || clock.instant().plus(ttl).isAfter(latest)) {
       throw new ProblemException(
           Problem.Invalid.of(
               "/ttl",
@@ -266,7 +279,7 @@ public final class Provisioning implements Sandboxes {
                   + latest
                   + " (boundary.limits.lifetime)"));
     }
-    return expiresAt;
+    return clock.instant().plus(ttl);
   }
 
   @Override

@@ -44,6 +44,8 @@ public final class Reaper implements AutoCloseable {
           sweep();
         } catch (DriverException | StoreUnavailableException e) {
           LOG.warn("sweep not finished: {}", e.getMessage());
+        } catch (RuntimeException e) {
+          LOG.error("sweep not finished: a fault of the control plane", e);
         }
       } while (!closed.await(period.toMillis(), TimeUnit.MILLISECONDS));
     } catch (InterruptedException e) {
@@ -61,8 +63,13 @@ public final class Reaper implements AutoCloseable {
       boolean alive = store.sandbox(id).filter(s -> !s.phase().terminal()).isPresent();
       if (!alive && !launcher.tends(id)) {
         LOG.info("sandbox {}: an orphan ({}), destroyed", id, state.status());
-        driver.destroy(id, VERB);
-        destroyed++;
+        try {
+          driver.destroy(id, VERB);
+          destroyed++;
+        } catch (DriverException e) {
+          // One that cannot be destroyed now must not hold up the rest.
+          LOG.warn("sandbox {}: an orphan, not destroyed yet: {}", id, e.getMessage());
+        }
       }
     }
     int adopted = launcher.adopt();

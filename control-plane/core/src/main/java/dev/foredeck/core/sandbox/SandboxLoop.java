@@ -2,6 +2,7 @@ package dev.foredeck.core.sandbox;
 
 import dev.foredeck.core.Events;
 import dev.foredeck.core.Id;
+import dev.foredeck.core.Patience;
 import dev.foredeck.core.driver.BackendState;
 import dev.foredeck.core.driver.Driver.AgentConnection;
 import dev.foredeck.core.driver.DriverException;
@@ -38,6 +39,7 @@ import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.Semaphore;
 import java.util.concurrent.TimeUnit;
+import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
@@ -49,30 +51,28 @@ import org.slf4j.LoggerFactory;
 final class SandboxLoop {
   private static final Logger LOG = LoggerFactory.getLogger(SandboxLoop.class);
 
-  private static final Duration LAUNCH = Duration.ofSeconds(60);
-  private static final Duration DESTROY = Duration.ofSeconds(60);
-  private static final Duration INSPECT = Duration.ofSeconds(10);
-  private static final Duration WRITE_FILE = Duration.ofSeconds(30);
-  private static final Duration STOP_RUNNERS = Duration.ofSeconds(10);
+  /// Before the reason of a sandbox that is being removed because it failed: the intent is durable
+  /// before anything is removed, and it ends `failed` and not `gone` whoever finishes it.
+  private static final String FAILED = "failed: ";
 
-  /// How often the backend is asked whether the sandbox is still there.
-  private static final long WATCH_MILLIS = 2_000;
-
-  private static final long RETRY_MILLIS = 200;
-  private static final long RETRY_MOST_MILLIS = 10_000;
+  /// Faults of ours in a row after which the sandbox is given up.
+  private static final int MOST_FAULTS = 3;
 
   private final Launcher.Surroundings around;
+  private final Patience patience;
   private final Id id;
   private final Semaphore woken = new Semaphore(0);
   private final CountDownLatch done = new CountDownLatch(1);
   private final Map<Id, CallRunner> runners = new ConcurrentHashMap<>();
   private final FlowLog flows;
   private volatile boolean closed;
-  private volatile boolean agentFailed;
+  private volatile @Nullable String agentFault;
   private boolean adopted;
+  private long inspectedAt;
 
   SandboxLoop(Launcher.Surroundings around, Id id) {
     this.around = around;
+    this.patience = around.patience();
     this.id = id;
     this.flows = new FlowLog(around.store(), around.clock(), id);
   }
@@ -90,30 +90,42 @@ final class SandboxLoop {
 
   void awaitEnd() {
     try {
-      boolean _ = done.await(STOP_RUNNERS.toSeconds() * 2, TimeUnit.SECONDS);
+      boolean _ = done.await(patience.stop().toMillis() * 2, TimeUnit.MILLISECONDS);
     } catch (InterruptedException e) {
       Thread.currentThread().interrupt();
     }
   }
 
   void run() {
-    long retryMillis = RETRY_MILLIS;
+    long retryMillis = patience.retry().toMillis();
+    int faults = 0;
     try {
       while (!closed) {
         try {
           Optional<Sandbox> row = around.store().sandbox(id);
-          if (row.isEmpty() || !step(row.get())) {
+          if (row.isEmpty()) {
             return;
           }
-          retryMillis = RETRY_MILLIS;
+          if (faults >= MOST_FAULTS && row.get().phase() != Phase.STOPPING) {
+            fail(row.get(), "a fault of the control plane");
+          } else if (!step(row.get())) {
+            return;
+          }
+          retryMillis = patience.retry().toMillis();
+          faults = 0;
         } catch (StoreUnavailableException e) {
           LOG.warn("sandbox {}: the database does not answer: {}", id, e.getMessage());
           sleep(retryMillis);
+          retryMillis = longer(retryMillis);
         } catch (DriverException e) {
-          // Only ends get here, and an end is tried until it succeeds.
-          LOG.warn("sandbox {}: not destroyed yet: {}", id, e.getMessage());
+          LOG.warn("sandbox {}: the backend does not answer: {}", id, e.getMessage());
           sleep(retryMillis);
-          retryMillis = Math.min(retryMillis * 2, RETRY_MOST_MILLIS);
+          retryMillis = longer(retryMillis);
+        } catch (RuntimeException e) {
+          LOG.error("sandbox {}: a fault of the control plane", id, e);
+          faults++;
+          sleep(retryMillis);
+          retryMillis = longer(retryMillis);
         }
       }
     } catch (InterruptedException e) {
@@ -123,6 +135,10 @@ final class SandboxLoop {
       flows.close();
       done.countDown();
     }
+  }
+
+  private long longer(long millis) {
+    return Math.min(millis * 2, patience.mostRetry().toMillis());
   }
 
   /// One turn.
@@ -151,6 +167,10 @@ final class SandboxLoop {
     }
     around.launches().acquire();
     try {
+      // Others may have been launched for a while: is it still wanted?
+      if (closed || around.store().sandbox(id).filter(s -> s.phase() == Phase.STARTING).isEmpty()) {
+        return;
+      }
       LaunchSpec spec =
           new LaunchSpec(
               id,
@@ -161,7 +181,7 @@ final class SandboxLoop {
               around.agents().token(id),
               sandbox.labels(),
               sandbox.expiresAt());
-      around.driver().launch(spec, LAUNCH);
+      around.driver().launch(spec, patience.launch());
       openEgress(sandbox);
       AgentConnection agent = around.agents().open(id);
       agent.connection().close();
@@ -173,9 +193,7 @@ final class SandboxLoop {
           "",
           Optional.of(agent.greeting().bootId()),
           List.of(new Change.ForgetFiles()));
-    } catch (DriverException.Refused | DriverException.NotThere | DriverException.Full e) {
-      fail(sandbox, e.getMessage());
-    } catch (DriverException.Failed e) {
+    } catch (DriverException e) {
       fail(sandbox, e.getMessage());
     } catch (IOException e) {
       fail(sandbox, "it could not be prepared: " + e.getMessage());
@@ -188,7 +206,7 @@ final class SandboxLoop {
     for (InlineFile file : around.store().files(id)) {
       AgentConnection agent = around.agents().open(id);
       try (Connection connection = agent.connection();
-          Agents.Deadline _ = around.agents().deadline(connection, WRITE_FILE)) {
+          Agents.Deadline _ = around.agents().deadline(connection, patience.answer())) {
         connection.send(new Message.WriteFile(file.path(), 0644));
         byte[] bytes = file.bytes();
         for (int at = 0; at < bytes.length; at += Limits.CHUNK_BYTES) {
@@ -196,11 +214,19 @@ final class SandboxLoop {
           connection.send(new Message.Chunk(Arrays.copyOfRange(bytes, at, end)));
         }
         connection.send(new Message.ChunksEnd(bytes.length));
-        if (!(connection.receive() instanceof Message.FileInfo)) {
-          throw new IOException("the file '" + file.path() + "' was not written");
+        switch (connection.receive()) {
+          case Message.FileInfo _ -> {}
+          case Message.Failure failure -> throw notWritten(file, failure.message());
+          case null -> throw notWritten(file, "the agent closed the connection");
+          case Message other ->
+              throw notWritten(file, "an unexpected " + other.getClass().getSimpleName());
         }
       }
     }
+  }
+
+  private static IOException notWritten(InlineFile file, String why) {
+    return new IOException("the file '" + file.path() + "' was not written: " + why);
   }
 
   /// Opens the way to the web under the policy that the sandbox started under.
@@ -228,20 +254,24 @@ final class SandboxLoop {
   }
 
   private void tend(Sandbox sandbox) throws InterruptedException, DriverException {
-    if (agentFailed) {
-      fail(sandbox, "its agent failed");
+    String fault = agentFault;
+    if (fault != null) {
+      fail(sandbox, fault);
       return;
     }
     if (expired(sandbox)) {
       expire(Phase.READY);
       return;
     }
-    Optional<BackendState> state = around.driver().inspect(id, INSPECT);
-    if (state.isEmpty() || state.get().status() != BackendState.Status.RUNNING) {
-      String detail =
-          state.map(BackendState::detail).filter(d -> !d.isEmpty()).orElse("it is not there");
-      fail(sandbox, "its agent's process has ended: " + detail);
-      return;
+    if (inspectedAt == 0 || System.nanoTime() - inspectedAt >= patience.watch().toNanos()) {
+      Optional<BackendState> state = around.driver().inspect(id, patience.inspect());
+      if (state.isEmpty() || state.get().status() != BackendState.Status.RUNNING) {
+        String detail =
+            state.map(BackendState::detail).filter(d -> !d.isEmpty()).orElse("it is not there");
+        fail(sandbox, "its agent's process has ended: " + detail);
+        return;
+      }
+      inspectedAt = System.nanoTime();
     }
     if (!adopted) {
       adopt(sandbox);
@@ -254,8 +284,8 @@ final class SandboxLoop {
     waitForChange(sandbox);
   }
 
-  /// After a restart: the gateway listens again, and calls that were done at once and had not ended
-  /// are lost.
+  /// After a restart: the gateway listens again, and calls of the control plane before this one
+  /// that were done at once and had not ended are lost.
   private void adopt(Sandbox sandbox) throws DriverException {
     try {
       openEgress(sandbox);
@@ -263,7 +293,7 @@ final class SandboxLoop {
       throw new DriverException.Failed("its egress socket cannot be opened: " + e.getMessage(), e);
     }
     for (Call call : around.store().liveCalls(id)) {
-      if (!ToolNames.runs(call.tool())) {
+      if (!ToolNames.runs(call.tool()) && call.requestedAt().isBefore(around.began())) {
         end(
             call,
             CallStatus.LOST,
@@ -283,18 +313,22 @@ final class SandboxLoop {
                 around.agents(),
                 around.clock(),
                 around.limits(),
+                patience,
                 policy.maxResultBytes()),
             sandbox,
             call.id());
     Thread.ofVirtual()
         .name("call-" + call.id())
         .start(() -> {
-          CallRunner.End end = CallRunner.End.STOPPED;
           try {
-            end = runner.run();
+            if (runner.run() == CallRunner.End.AGENT_FAILED) {
+              agentFault = runner.agentFault();
+            }
+          } catch (RuntimeException e) {
+            LOG.error("call {}: a fault of the control plane", call.id(), e);
+            agentFault = "a fault of the control plane ended call " + call.id();
           } finally {
             runners.remove(call.id());
-            agentFailed |= end == CallRunner.End.AGENT_FAILED;
             wake();
           }
         });
@@ -304,7 +338,9 @@ final class SandboxLoop {
   private void waitForChange(Sandbox sandbox) throws InterruptedException {
     long untilExpiry =
         Duration.between(around.clock().instant(), sandbox.expiresAt()).toMillis() + 1;
-    boolean _ = woken.tryAcquire(Math.clamp(untilExpiry, 1, WATCH_MILLIS), TimeUnit.MILLISECONDS);
+    boolean _ =
+        woken.tryAcquire(
+            Math.clamp(untilExpiry, 1, patience.watch().toMillis()), TimeUnit.MILLISECONDS);
     woken.drainPermits();
   }
 
@@ -316,33 +352,33 @@ final class SandboxLoop {
     move(Set.of(from), Phase.STOPPING, "its time to live is over", Optional.empty(), List.of());
   }
 
-  private void stop(Sandbox sandbox) throws DriverException {
-    remove(CallStatus.CANCELLED, "the sandbox was destroyed: " + sandbox.reason());
-    move(Set.of(Phase.STOPPING), Phase.GONE, sandbox.reason(), Optional.empty(), List.of());
-  }
-
-  private void fail(Sandbox sandbox, String reason) throws DriverException {
-    LOG.warn("sandbox {}: failed: {}", id, reason);
-    remove(
-        sandbox.phase() == Phase.READY ? CallStatus.LOST : CallStatus.FAILED,
-        "the sandbox failed: " + reason);
-    move(Set.of(sandbox.phase()), Phase.FAILED, reason, Optional.empty(), List.of());
-  }
-
   /// Removes all of it. First the calls' ends, then the backend: a reader learns how a call ended
-  /// before it learns that the sandbox is gone.
-  private void remove(CallStatus status, String reason) throws DriverException {
+  /// before it learns that the sandbox is gone. No call is added to a sandbox that is stopping.
+  private void stop(Sandbox sandbox) throws DriverException, InterruptedException {
+    boolean failed = sandbox.reason().startsWith(FAILED);
+    String reason = failed ? sandbox.reason().substring(FAILED.length()) : sandbox.reason();
+    CallStatus status = CallStatus.CANCELLED;
+    if (failed) {
+      status = sandbox.bootId().isEmpty() ? CallStatus.FAILED : CallStatus.LOST;
+    }
     stopRunners();
     for (Call call : around.store().liveCalls(id)) {
-      end(call, status, reason);
+      end(call, status, "the sandbox " + (failed ? "failed: " : "was destroyed: ") + reason);
     }
-    around.driver().destroy(id, DESTROY);
+    around.driver().destroy(id, patience.destroy());
     around.egress().close(id);
-    flows.flush();
-    // What was asked for between the two looks.
-    for (Call call : around.store().liveCalls(id)) {
-      end(call, status, reason);
-    }
+    flows.flush(patience.stop());
+    move(
+        Set.of(Phase.STOPPING),
+        failed ? Phase.FAILED : Phase.GONE,
+        reason,
+        Optional.empty(),
+        List.of(new Change.ForgetFiles()));
+  }
+
+  private void fail(Sandbox sandbox, String reason) {
+    LOG.warn("sandbox {}: failed: {}", id, reason);
+    move(Set.of(sandbox.phase()), Phase.STOPPING, FAILED + reason, Optional.empty(), List.of());
   }
 
   private void end(Call call, CallStatus status, String reason) {
@@ -376,7 +412,7 @@ final class SandboxLoop {
 
   private void stopRunners() {
     runners.values().forEach(CallRunner::stop);
-    long end = System.nanoTime() + STOP_RUNNERS.toNanos();
+    long end = System.nanoTime() + patience.stop().toNanos();
     while (!runners.isEmpty() && System.nanoTime() < end) {
       try {
         Thread.sleep(1);

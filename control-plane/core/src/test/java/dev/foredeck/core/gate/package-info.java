@@ -1,0 +1,4 @@
+@NullMarked
+package dev.foredeck.core.gate;
+
+import org.jspecify.annotations.NullMarked;

@@ -1,0 +1,61 @@
+package dev.foredeck.core.kit;
+
+import dev.foredeck.core.Id;
+import dev.foredeck.core.egress.EgressGateway;
+import java.io.IOException;
+import java.nio.file.Path;
+import java.util.Map;
+import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.atomic.AtomicInteger;
+
+/// A gateway that only remembers for whom it is open.
+public final class FakeGateway implements EgressGateway {
+  private record Way(EgressRules rules, FlowRecorder flows) {}
+
+  private final Map<Id, Way> ways = new ConcurrentHashMap<>();
+  private final AtomicInteger failures = new AtomicInteger();
+
+  /// The next `n` attempts to listen fail.
+  public void failNext(int n) {
+    failures.set(n);
+  }
+
+  @Override
+  public void open(Id sandbox, Path socket, EgressRules rules, FlowRecorder flows)
+      throws IOException {
+    if (failures.getAndUpdate(n -> Math.max(0, n - 1)) > 0) {
+      throw new IOException("the address is in use");
+    }
+    ways.put(sandbox, new Way(rules, flows));
+  }
+
+  @Override
+  public void close(Id sandbox) {
+    ways.remove(sandbox);
+  }
+
+  @Override
+  public void close() {
+    ways.clear();
+  }
+
+  public boolean isOpen(Id sandbox) {
+    return ways.containsKey(sandbox);
+  }
+
+  private Way way(Id sandbox) {
+    Way way = ways.get(sandbox);
+    if (way == null) {
+      throw new AssertionError("the gateway is not open for " + sandbox);
+    }
+    return way;
+  }
+
+  public Verdict decide(Id sandbox, String host, int port) {
+    return way(sandbox).rules().decide(host, port, "CONNECT", "");
+  }
+
+  public void record(Id sandbox, Flow flow) {
+    way(sandbox).flows().record(flow);
+  }
+}

@@ -1,0 +1,4 @@
+@NullMarked
+package dev.foredeck.core;
+
+import org.jspecify.annotations.NullMarked;

@@ -1,0 +1,4 @@
+@NullMarked
+package dev.foredeck.core.sandbox;
+
+import org.jspecify.annotations.NullMarked;
