@@ -19,6 +19,12 @@ record Connections(DatabaseUrl database) {
       "set statement_timeout = '30s'; set lock_timeout = '10s';"
           + " set idle_in_transaction_session_timeout = '10s'";
 
+  /// A committer's statements are few and always go by an index: one plan for ever, which does not
+  /// depend on what statistics say of a table that was empty a second ago.
+  private static final String ONE_PLAN =
+      "set plan_cache_mode = force_generic_plan; set enable_seqscan = off;"
+          + " set enable_hashjoin = off; set enable_mergejoin = off; set jit = off";
+
   /// And on ours: a server that is unreachable does not hold a thread for ever.
   static final String DRIVER_LIMITS =
       "connectTimeout=5&socketTimeout=60&tcpKeepAlive=true&ApplicationName=foredeck";
@@ -43,6 +49,9 @@ record Connections(DatabaseUrl database) {
     Connection connection = open();
     try {
       check(connection);
+      try (Statement statement = connection.createStatement()) {
+        statement.execute(ONE_PLAN);
+      }
       connection.setAutoCommit(false);
       return connection;
     } catch (SQLException | RuntimeException e) {

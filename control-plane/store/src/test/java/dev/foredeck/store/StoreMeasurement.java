@@ -45,9 +45,9 @@ public final class StoreMeasurement {
       measurement.events(1, 2_000, "warm-up");
       measurement.events(32, 200, "warm-up");
       measurement.events(1, 4_000, "event");
-      measurement.calls(1, 2_000);
+      measurement.calls(1, 500);
       measurement.events(32, 1_000, "event");
-      measurement.calls(32, 300);
+      measurement.calls(32, 100);
       measurement.output(1, 400);
       measurement.output(4, 200);
     }
