@@ -160,8 +160,10 @@ final class ControlPlane implements AutoCloseable {
                             + " folder that sandbox-agent/agent/bundle.sh made"));
         yield new LocalDriver(LocalConfig.of(configuration.dataDir(), bundle), random);
       }
-      case SIMULATED -> new SimulatedDriver(
-              new SimulatedBackend(Pace.real(), random.nextLong(), Limits.DEFAULT.sandboxesPerOwner()));
+      case SIMULATED ->
+          new SimulatedDriver(
+              new SimulatedBackend(
+                  Pace.real(), random.nextLong(), Limits.DEFAULT.sandboxesPerOwner()));
     };
   }
 

@@ -57,7 +57,7 @@ class MainJobIT {
   static void stop() {
     plane.close();
     site.stop(0);
-    assertThat(new Leftovers(plane.data()).find()).isEmpty();
+    assertThat(new Leftovers(plane.data()).findAfterSettling()).isEmpty();
   }
 
   private static ObjectNode small() {

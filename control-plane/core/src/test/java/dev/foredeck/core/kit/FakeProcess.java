@@ -204,6 +204,8 @@ public final class FakeProcess {
     }
   }
 
+  /// One wait; every caller loops on its own condition.
+  @SuppressWarnings("WaitNotInLoop")
   private void awaitAlive() throws InterruptedException {
     checkAlive();
     changed.await();
