@@ -139,8 +139,7 @@ final class PostgresFaultsTest {
       assertThat(log)
           .extracting(Event::seq)
           .isEqualTo(LongStream.rangeClosed(1, log.size()).boxed().toList());
-      List<String> notes =
-          log.stream().map(event -> event.data().path("note").asText()).toList();
+      List<String> notes = log.stream().map(event -> event.data().path("note").asText()).toList();
       assertThat(writer.acknowledged()).isNotEmpty();
       assertThat(notes).doesNotHaveDuplicates().containsAll(writer.acknowledged());
       Set<String> possible = new HashSet<>(writer.acknowledged());
