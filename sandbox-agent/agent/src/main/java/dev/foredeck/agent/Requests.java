@@ -194,19 +194,18 @@ final class Requests {
     }
   }
 
-  private void writeFile(Connection connection, Message.WriteFile request)
-      throws IOException, FailureException {
+  private void writeFile(Connection connection, Message.WriteFile request) throws IOException {
     AtomicBoolean whole = new AtomicBoolean();
     try {
       receiveFile(connection, request, whole);
     } catch (FailureException e) {
+      connection.send(e.failure());
       // The rest of the file is on its way: closing over unread bytes would take the answer with
       // it.
       @Nullable Message rest = whole.get() ? null : connection.receive();
       while (rest instanceof Message.Chunk) {
         rest = connection.receive();
       }
-      throw e;
     }
   }
 

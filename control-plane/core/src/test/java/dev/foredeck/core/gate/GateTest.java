@@ -91,7 +91,7 @@ final class GateTest {
             "call.started",
             "output",
             "call.ended exited");
-    Gate.OutputPage page = gate().output(OPERATION, call.id(), Channel.STDOUT, 2, 2);
+    Calls.OutputPage page = gate().output(OPERATION, call.id(), Channel.STDOUT, 2, 2);
     assertThat(page.bytes()).asString().isEqualTo("ll");
     assertThat(page.recorded()).isEqualTo(6);
     assertThat(page.total()).isEqualTo(6);
@@ -376,7 +376,7 @@ final class GateTest {
     assertThat(call.truncated()).isTrue();
     assertThat(call.stdoutBytes()).isEqualTo(5_000);
     assertThat(call.stderrBytes()).isEqualTo(3_500);
-    Gate.OutputPage page = gate().output(OPERATION, call.id(), Channel.STDOUT, 0, 1 << 20);
+    Calls.OutputPage page = gate().output(OPERATION, call.id(), Channel.STDOUT, 0, 1 << 20);
     assertThat(page.bytes()).hasSize(1_000);
     assertThat(page.recorded()).isEqualTo(1_000);
     assertThat(page.total()).isEqualTo(5_000);
@@ -679,6 +679,7 @@ final class GateTest {
   }
 
   @Test
+  @SuppressWarnings("InputStreamSlowMultibyteRead")
   void anUploadThatBreaksOffLeavesNothingAndIsRecordedAsFailed() {
     Sandbox sandbox = world.ready();
     InputStream broken =
