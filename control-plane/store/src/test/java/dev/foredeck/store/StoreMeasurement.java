@@ -43,11 +43,11 @@ public final class StoreMeasurement {
         Store store = PostgresStore.open(database.url(), new SecureRandom(), Clock.systemUTC())) {
       StoreMeasurement measurement = new StoreMeasurement(store);
       measurement.events(1, 2_000, "warm-up");
-      measurement.events(32, 200, "warm-up");
+      measurement.calls(1, 1_000, "warm-up");
       measurement.events(1, 4_000, "event");
-      measurement.calls(1, 500);
+      measurement.calls(1, 500, "call + 2 events");
       measurement.events(32, 1_000, "event");
-      measurement.calls(32, 100);
+      measurement.calls(32, 100, "call + 2 events");
       measurement.output(1, 400);
       measurement.output(4, 200);
     }
@@ -180,9 +180,9 @@ public final class StoreMeasurement {
   }
 
   /// What the gate records of a decision.
-  private void calls(int writers, int each) throws Exception {
+  private void calls(int writers, int each, String what) throws Exception {
     run(
-        "call + 2 events",
+        what,
         writers,
         each,
         sandbox -> {
