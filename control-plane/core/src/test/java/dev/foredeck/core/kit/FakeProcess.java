@@ -204,6 +204,8 @@ public final class FakeProcess {
     }
   }
 
+  // Each caller looks again in a loop of its own.
+  @SuppressWarnings("WaitNotInLoop")
   private void awaitAlive() throws InterruptedException {
     checkAlive();
     changed.await();

@@ -92,6 +92,10 @@ public final class Mortality implements Fault {
   public void awaitDeath() throws InterruptedException {
     died.await();
     inWork.writeLock().lock();
-    inWork.writeLock().unlock();
+    try {
+      onDeath = () -> {};
+    } finally {
+      inWork.writeLock().unlock();
+    }
   }
 }
