@@ -2,7 +2,6 @@ package dev.foredeck.app;
 
 import java.net.InetAddress;
 import java.net.InetSocketAddress;
-import java.net.UnknownHostException;
 import java.nio.file.Path;
 import java.util.Arrays;
 import java.util.LinkedHashMap;
@@ -144,14 +143,11 @@ record Configuration(
   }
 
   private static InetAddress literal(String address) {
-    if (!address.matches("[0-9.]+|\\[[0-9a-fA-F:.]+]")) {
+    try {
+      return InetAddress.ofLiteral(address.replaceAll("^\\[(.*)]$", "$1"));
+    } catch (IllegalArgumentException e) {
       throw new ConfigurationException(
           "FOREDECK_EGRESS_PINS: '" + address + "' must be an address, not a name");
-    }
-    try {
-      return InetAddress.getByName(address);
-    } catch (UnknownHostException e) {
-      throw new ConfigurationException("FOREDECK_EGRESS_PINS: '" + address + "' is not an address");
     }
   }
 

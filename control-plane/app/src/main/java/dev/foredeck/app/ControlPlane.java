@@ -16,8 +16,10 @@ import dev.foredeck.core.sandbox.Launcher;
 import dev.foredeck.core.sandbox.Provisioning;
 import dev.foredeck.core.sandbox.Reaper;
 import dev.foredeck.core.store.Store;
+import dev.foredeck.core.store.Store.StoreUnavailableException;
 import dev.foredeck.driver.local.LocalConfig;
 import dev.foredeck.driver.local.LocalDriver;
+import dev.foredeck.driver.simulated.Pace;
 import dev.foredeck.driver.simulated.SimulatedBackend;
 import dev.foredeck.driver.simulated.SimulatedDriver;
 import dev.foredeck.egress.EgressLimits;
@@ -27,6 +29,7 @@ import dev.foredeck.egress.Pins;
 import dev.foredeck.egress.Resolver;
 import dev.foredeck.server.ForedeckServer;
 import dev.foredeck.server.Listen;
+import dev.foredeck.store.DatabaseUrl;
 import dev.foredeck.store.PostgresStore;
 import dev.foredeck.store.embedded.EmbeddedPostgres;
 import java.io.IOException;
@@ -87,10 +90,10 @@ final class ControlPlane implements AutoCloseable {
     DataDirectory data = keep(DataDirectory.open(configuration.dataDir()));
 
     // The probe and the database take most of the start: at the same time.
-    Driver driver = keep(driver(configuration, random, clock));
+    Driver driver = keep(driver(configuration, random));
     FutureTask<List<String>> probe = new FutureTask<>(() -> driver.probe(PROBE));
     Thread.ofVirtual().name("probe").start(probe);
-    Store store = store(configuration, random);
+    Store store = store(configuration, random, clock);
     List<String> findings = await(probe);
     if (!findings.isEmpty()) {
       throw new ConfigurationException(
@@ -114,8 +117,8 @@ final class ControlPlane implements AutoCloseable {
             new HttpEgressGateway(
                 EgressLimits.DEFAULT,
                 new Pins(configuration.egressPins()),
-                Resolver.SYSTEM,
-                LocalAddresses::all,
+                Resolver.system(),
+                new LocalAddresses(System::nanoTime),
                 System::nanoTime));
     String owner = owner(data, ids);
     Agents agents = new Agents(driver, data.deploymentKey(random), timer);
@@ -145,7 +148,7 @@ final class ControlPlane implements AutoCloseable {
     return "http://" + (host.contains(":") ? "[" + host + "]" : host) + ":" + port;
   }
 
-  private Driver driver(Configuration configuration, SecureRandom random, Clock clock) {
+  private Driver driver(Configuration configuration, SecureRandom random) {
     return switch (configuration.driver()) {
       case LOCAL -> {
         Path bundle =
@@ -157,17 +160,31 @@ final class ControlPlane implements AutoCloseable {
                             + " folder that sandbox-agent/agent/bundle.sh made"));
         yield new LocalDriver(LocalConfig.of(configuration.dataDir(), bundle), random);
       }
-      case SIMULATED -> new SimulatedDriver(new SimulatedBackend(clock));
+      case SIMULATED ->
+          new SimulatedDriver(
+              new SimulatedBackend(
+                  Pace.real(), random.nextLong(), Limits.DEFAULT.sandboxesPerOwner()));
     };
   }
 
-  private Store store(Configuration configuration, SecureRandom random) {
-    if (configuration.databaseUrl().isPresent()) {
-      return keep(PostgresStore.open(configuration.databaseUrl().get(), Clock.systemUTC()));
+  private Store store(Configuration configuration, SecureRandom random, Clock clock) {
+    try {
+      DatabaseUrl url;
+      if (configuration.databaseUrl().isPresent()) {
+        url = DatabaseUrl.parse(configuration.databaseUrl().get());
+      } else {
+        EmbeddedPostgres postgres =
+            keep(
+                EmbeddedPostgres.start(
+                    configuration.dataDir().resolve("postgres"), random, DATABASE));
+        url = new DatabaseUrl(postgres.jdbcUrl(), EmbeddedPostgres.USER, postgres.password());
+      }
+      return keep(PostgresStore.open(url, random, clock));
+    } catch (IOException e) {
+      throw new ConfigurationException("the database cannot be used: " + e.getMessage());
+    } catch (StoreUnavailableException | IllegalArgumentException e) {
+      throw new ConfigurationException("the database cannot be used: " + e.getMessage());
     }
-    EmbeddedPostgres postgres =
-        keep(EmbeddedPostgres.start(configuration.dataDir().resolve("postgres"), random, DATABASE));
-    return keep(PostgresStore.open(postgres.jdbcUrl(), Clock.systemUTC()));
   }
 
   /// Names this replica for as long as the folder lives: whose sandboxes are whose.

@@ -5,6 +5,7 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import dev.foredeck.app.Configuration.ConfigurationException;
 import dev.foredeck.app.Configuration.DriverKind;
+import java.net.InetAddress;
 import java.net.InetSocketAddress;
 import java.nio.file.Path;
 import java.util.Map;
@@ -66,8 +67,8 @@ class ConfigurationTest {
         Configuration.of(
             Map.of(), Map.of("FOREDECK_EGRESS_PINS", "a.test=127.0.0.1:80, b.test:8080=[::1]:81"));
     assertThat(configuration.egressPins())
-        .containsEntry("a.test", new InetSocketAddress("127.0.0.1", 80))
-        .containsEntry("b.test:8080", new InetSocketAddress("::1", 81));
+        .containsEntry("a.test", new InetSocketAddress(InetAddress.ofLiteral("127.0.0.1"), 80))
+        .containsEntry("b.test:8080", new InetSocketAddress(InetAddress.ofLiteral("::1"), 81));
     for (String pin :
         new String[] {"a.test", "a.test=localhost:80", "a.test=127.0.0.1:0", "=x:1"}) {
       assertThatThrownBy(() -> Configuration.of(Map.of(), Map.of("FOREDECK_EGRESS_PINS", pin)))

@@ -10,6 +10,7 @@ import dev.foredeck.core.Role;
 import dev.foredeck.core.gate.ToolCall;
 import dev.foredeck.core.sandbox.InlineFile;
 import dev.foredeck.core.sandbox.ProvisionRequest;
+import dev.foredeck.policy.HostPattern;
 import java.nio.charset.StandardCharsets;
 import java.time.Duration;
 import java.util.ArrayList;
@@ -45,7 +46,6 @@ final class Decode {
       Pattern.compile("[a-z0-9][a-z0-9._-]{0,63}(@[A-Za-z0-9._-]{1,64})?");
   private static final Pattern ENV_NAME = Pattern.compile("[A-Za-z_][A-Za-z0-9_]{0,127}");
   private static final Pattern LABEL = Pattern.compile("[A-Za-z0-9]([A-Za-z0-9._/-]*[A-Za-z0-9])?");
-  private static final Pattern HOST = Pattern.compile("[\\x21-\\x7e]{1,300}");
   private static final Pattern SIGNAL = Pattern.compile("(SIG)?[A-Z][A-Z0-9]{1,9}");
   private static final List<String> LANGUAGES = List.of("python", "bash", "javascript");
   private static final Set<String> TOOLS =
@@ -305,7 +305,7 @@ final class Decode {
     }
   }
 
-  /// Whether a host pattern is well formed, and whether the policy admits it, core says.
+  /// Whether the policy admits a host, core says.
   private static Optional<List<String>> network(Fields fields) {
     Optional<Fields> network = fields.object("network");
     if (network.isEmpty()) {
@@ -317,11 +317,11 @@ final class Decode {
     }
     int index = 0;
     for (String host : allow.orElse(List.of())) {
-      if (!HOST.matcher(host).matches()) {
+      try {
+        HostPattern.parse(host);
+      } catch (IllegalArgumentException e) {
         fields.refuse(
-            network.get().at("allow") + "/" + index,
-            "bad-value",
-            "a host pattern is a name, `*.` and a name, or `*`, each with an optional `:port`");
+            network.get().at("allow") + "/" + index, "bad-value", String.valueOf(e.getMessage()));
       }
       index++;
     }

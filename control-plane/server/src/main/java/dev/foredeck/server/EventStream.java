@@ -4,6 +4,7 @@ import com.fasterxml.jackson.databind.node.ObjectNode;
 import dev.foredeck.core.Json;
 import dev.foredeck.core.ProblemException;
 import dev.foredeck.core.feed.Feeds.Feed;
+import dev.foredeck.core.sandbox.Phase;
 import dev.foredeck.core.store.Event;
 import io.vertx.core.buffer.Buffer;
 import java.io.IOException;
@@ -54,13 +55,16 @@ final class EventStream {
   }
 
   private void pump(Feed feed, View view) throws IOException, InterruptedException {
+    boolean over = false;
     while (!exchange.closed() && !exchange.draining()) {
       List<Event> events = feed.next(exchange.listen().heartbeat());
+      over |= events.isEmpty();
       StringBuilder text = new StringBuilder();
       for (Event event : events) {
         if (view.shows(event)) {
           append(text, event);
         }
+        over |= lastPhase(event);
         if (view.endsAfter(event)) {
           exchange.write(Buffer.buffer(text.toString()));
           return;
@@ -68,10 +72,20 @@ final class EventStream {
       }
       // A batch of which the view shows nothing is as good a moment for a heartbeat as silence.
       exchange.write(Buffer.buffer(text.isEmpty() ? HEARTBEAT : text.toString()));
-      if (feed.finished()) {
+      // Asking costs a look at the sandbox's row: not after each batch of a busy one.
+      if (over && feed.finished()) {
         return;
       }
     }
+  }
+
+  /// Whether this is the sandbox's end.
+  static boolean lastPhase(Event event) {
+    if (!event.type().equals("sandbox.phase")) {
+      return false;
+    }
+    String phase = event.data().path("phase").asText();
+    return phase.equals(Phase.GONE.wireName()) || phase.equals(Phase.FAILED.wireName());
   }
 
   private static void append(StringBuilder text, Event event) {

@@ -459,6 +459,9 @@ final class Exchange {
   /// Reads on for a while instead of closing at once: closing over unread bytes resets the
   /// connection and takes the answer with it.
   static void discard(HttpServerRequest request) {
+    if (request.isEnded()) {
+      return;
+    }
     long[] left = {DISCARD};
     request.handler(buffer -> {
       left[0] -= buffer.length();

@@ -87,14 +87,17 @@ final class SandboxDoor {
 
       @Override
       public boolean endsAfter(Event event) {
-        if (event.type().equals("sandbox.phase")) {
-          String phase = event.data().path("phase").asText();
-          boolean over = phase.equals("gone") || phase.equals("failed");
-          return over || (call.isEmpty() && phase.equals("ready"));
+        if (EventStream.lastPhase(event) || (call.isEmpty() && ready(event))) {
+          return true;
         }
         return !toItsEnd && call.isPresent() && CallDoor.endOf(event, call.get().id());
       }
     };
+  }
+
+  private static boolean ready(Event event) {
+    return event.type().equals("sandbox.phase")
+        && event.data().path("phase").asText().equals(Phase.READY.wireName());
   }
 
   /// `GET /v1/sandboxes`

@@ -62,6 +62,7 @@ final class FakeCore {
   static final String OPERATOR = "operator-key";
   static final String DEVELOPER = "developer-key";
   static final String STRANGER = "stranger-key";
+  static final String OTHER_OPERATOR = "other-operator-key";
 
   final ReentrantLock lock = new ReentrantLock();
   final Condition changed = lock.newCondition();
@@ -91,6 +92,10 @@ final class FakeCore {
   volatile byte[] complains = new byte[0];
   volatile int exitCode;
   volatile boolean held;
+
+  /// Whether a file is shorter when it is read than it was said to be.
+  volatile boolean shrinks;
+
   volatile Optional<RuntimeException> fails = Optional.empty();
 
   record Made(String bodyHash, Id sandbox, Optional<Id> call) {}
@@ -103,6 +108,7 @@ final class FakeCore {
     principals.put(OPERATOR, new Principal(tenant, ids.key(), "root", Role.OPERATOR));
     principals.put(DEVELOPER, new Principal(tenant, ids.key(), "dev", Role.DEVELOPER));
     principals.put(STRANGER, new Principal(otherTenant, ids.key(), "eve", Role.DEVELOPER));
+    principals.put(OTHER_OPERATOR, new Principal(otherTenant, ids.key(), "mallory", Role.OPERATOR));
   }
 
   // ---- what tests do
@@ -636,7 +642,8 @@ final class FakeCore {
                 new Problem.Conflict("not-a-file", path + " is a directory"));
           }
           byte[] bytes = file(path);
-          return new Download(ids.call(), info(path), new ByteArrayInputStream(bytes));
+          int length = shrinks ? bytes.length / 2 : bytes.length;
+          return new Download(ids.call(), info(path), new ByteArrayInputStream(bytes, 0, length));
         }
 
         @Override

@@ -10,9 +10,12 @@ import dev.foredeck.server.RunningServer.Sse;
 import java.net.http.HttpResponse;
 import java.nio.charset.StandardCharsets;
 import java.time.Duration;
+import java.util.ArrayList;
 import java.util.Base64;
 import java.util.List;
 import java.util.Map;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.TimeUnit;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
 
@@ -216,5 +219,38 @@ class ProvisioningTest {
     assertThat(other.statusCode()).isEqualTo(409);
     assertThat(RunningServer.json(other).path("code").asText()).isEqualTo("idempotency-mismatch");
     assertThat(idempotency.key()).isEqualTo("abc-1");
+  }
+
+  @Test
+  void attachesARepeatToTheFirstFromItsFirstEventWhileItIsInFlight() throws Exception {
+    server.core.held = true;
+    List<CompletableFuture<String>> answers = new ArrayList<>();
+    for (int i = 0; i < 2; i++) {
+      CompletableFuture<String> answer = new CompletableFuture<>();
+      answers.add(answer);
+      Thread.ofVirtual()
+          .start(() -> {
+            try {
+              answer.complete(
+                  server
+                      .post(
+                          "/v1/sandboxes",
+                          HELLO,
+                          "Accept",
+                          "text/event-stream",
+                          "Idempotency-Key",
+                          "k")
+                      .body());
+            } catch (Exception e) {
+              answer.completeExceptionally(e);
+            }
+          });
+    }
+    server.core.await(() -> server.core.openFeeds == 2);
+    assertThat(server.core.calls).hasSize(1);
+    server.core.finish(server.core.calls.keySet().iterator().next());
+    String first = answers.getFirst().get(20, TimeUnit.SECONDS);
+    assertThat(first).contains("id: 1\n").contains("event: call.ended");
+    assertThat(answers.getLast().get(20, TimeUnit.SECONDS)).isEqualTo(first);
   }
 }

@@ -55,6 +55,43 @@ final class RunningServer implements AutoCloseable {
     return Listen.at("127.0.0.1", 0);
   }
 
+  /// The default limits with some of them small enough to be reached.
+  static Limits limits(int requests, int feeds, long uploadBytes) {
+    Limits d = Limits.DEFAULT;
+    return new Limits(
+        d.bodyBytes(),
+        d.jsonDepth(),
+        d.headerBytes(),
+        uploadBytes,
+        d.inlineFiles(),
+        d.inlineFileBytes(),
+        d.envEntries(),
+        d.labels(),
+        d.labelBytes(),
+        d.outputs(),
+        d.inlineOutputBytes(),
+        d.outputFileBytes(),
+        d.resultTailBytes(),
+        d.callOutputBytes(),
+        d.sandboxesPerTenant(),
+        d.sandboxesPerOwner(),
+        d.callsPerSandbox(),
+        feeds,
+        d.feedsPerTenant(),
+        requests,
+        d.launches(),
+        d.pageSize(),
+        d.defaultTtl(),
+        d.maxTtl(),
+        d.defaultTimeout(),
+        d.grace());
+  }
+
+  static Listen listen(Duration heartbeat, Duration stall) {
+    Listen d = patient();
+    return new Listen(d.host(), 0, d.connections(), d.head(), d.idle(), d.body(), heartbeat, stall);
+  }
+
   /// @param more names and values of headers
   HttpRequest.Builder request(
       String key, String method, String path, BodyPublisher body, String... more) {

@@ -30,7 +30,7 @@ public final class Agent {
     run(settings);
   }
 
-  private static void run(Settings settings) throws Exception {
+  static void run(Settings settings) throws Exception {
     Kernel.adoptOrphans();
     Children children = new Children(settings.pids());
     Pump pump = new Pump();

@@ -82,9 +82,12 @@ final class CallProcess {
 
   // The start.
 
-  /// The process runs. Its pipes are pumped and its timeout runs from here on.
+  /// The process runs, or has exited already. Its pipes are pumped from here on.
+  ///
+  /// @param startedNanos a time before its first instruction
   void started(
       int startedPid,
+      long startedNanos,
       int stdoutDescriptor,
       int stderrDescriptor,
       StdinPipe stdinPipe,
@@ -93,7 +96,7 @@ final class CallProcess {
     lock.lock();
     try {
       pid = startedPid;
-      startNanos = System.nanoTime();
+      startNanos = startedNanos;
       watchedNanos = startNanos;
       stdin = stdinPipe;
       pipes =

@@ -63,8 +63,8 @@ final class Children {
   }
 
   /// A child inherits the soft limit with which the agent starts it. That it could raise it again
-  /// before its hard limit is lowered is a race of microseconds that only harms its own sandbox:
-  /// the cgroup's limit holds in any case.
+  /// before its hard limit is lowered, and then take the headroom, is a race that only harms its
+  /// own sandbox: the cgroup's limit holds in any case.
   private static int spawnLimited(Kernel.Program program, Kernel.ResourceLimit limit)
       throws KernelException {
     Kernel.ResourceLimit own = Kernel.limit(0, Kernel.RLIMIT_NPROC);

@@ -136,6 +136,7 @@ final class ProcessTable {
         Kernel.dontBlock(stdin.writeEnd(), Kernel.O_WRONLY);
       }
       StdinPipe stdinPipe = new StdinPipe(pump, stdin == null ? -1 : stdin.writeEnd());
+      long startNanos = System.nanoTime();
       int pid =
           children.start(
               new Kernel.Program(
@@ -155,6 +156,7 @@ final class ProcessTable {
       }
       call.started(
           pid,
+          startNanos,
           stdout.readEnd(),
           stderr.readEnd(),
           stdinPipe,

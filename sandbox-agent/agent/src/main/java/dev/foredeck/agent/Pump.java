@@ -128,9 +128,10 @@ final class Pump implements Runnable {
     set.await(timeoutMillis);
 
     if (set.ready(wake)) {
-      // Cleared before the sources are looked at: what comes later wakes the next wait.
-      awake.set(false);
+      // In this order: what comes before the flag is cleared is seen by the next look at the
+      // sources, what comes after it writes a byte that is still there for the next wait.
       drainWakeUps(buffer);
+      awake.set(false);
     }
     for (int i = 0; i < firstLeftBehind; i++) {
       owners.get(i).pump(polled.get(i), set.ready(1 + i), buffer);

@@ -194,7 +194,23 @@ final class Requests {
     }
   }
 
-  private void writeFile(Connection connection, Message.WriteFile request)
+  private void writeFile(Connection connection, Message.WriteFile request) throws IOException {
+    AtomicBoolean whole = new AtomicBoolean();
+    try {
+      receiveFile(connection, request, whole);
+    } catch (FailureException e) {
+      connection.send(e.failure());
+      // The rest of the file is on its way: closing over unread bytes would take the answer with
+      // it.
+      @Nullable Message rest = whole.get() ? null : connection.receive();
+      while (rest instanceof Message.Chunk) {
+        rest = connection.receive();
+      }
+    }
+  }
+
+  /// @param whole is set when nothing more of the file is to come
+  private void receiveFile(Connection connection, Message.WriteFile request, AtomicBoolean whole)
       throws IOException, FailureException {
     try (Subtree.Writing writing = workspace.write(request.path(), request.mode())) {
       while (true) {
@@ -206,6 +222,7 @@ final class Requests {
           }
           case Message.Chunk chunk -> writing.append(chunk.bytes());
           case Message.ChunksEnd end -> {
+            whole.set(true);
             if (end.totalBytes() != writing.bytes()) {
               throw new FailureException(
                   FailureCode.BAD_REQUEST,

@@ -30,7 +30,7 @@ final class Api {
 
   private HttpRequest.Builder request(String path) {
     return HttpRequest.newBuilder(URI.create(url + path))
-        .timeout(Duration.ofSeconds(120))
+        .timeout(Duration.ofMinutes(2))
         .header("Authorization", "Bearer " + key)
         .header("Content-Type", "application/json");
   }
@@ -59,7 +59,7 @@ final class Api {
   ///
   /// @return milliseconds from the request to the first event of each kind: a type, or
   ///   `sandbox.phase:ready` and the like
-  Map<String, Double> stream(String path, String body) throws IOException, InterruptedException {
+  Times stream(String path, String body) throws IOException, InterruptedException {
     long began = System.nanoTime();
     HttpResponse<java.io.InputStream> response =
         http.send(
@@ -87,7 +87,7 @@ final class Api {
     if (response.statusCode() != 200) {
       throw new IOException(path + ": " + response.statusCode());
     }
-    return first;
+    return new Times(first);
   }
 
   String readySandbox(String body) throws IOException, InterruptedException {
@@ -102,6 +102,17 @@ final class Api {
         throw new IOException("the sandbox is " + sandbox);
       }
       Thread.sleep(5);
+    }
+  }
+
+  /// Milliseconds to the first of each.
+  record Times(Map<String, Double> first) {
+    double millis(String what) throws IOException {
+      Double millis = first.get(what);
+      if (millis == null) {
+        throw new IOException("the stream held no " + what + ", only " + first.keySet());
+      }
+      return millis;
     }
   }
 }

@@ -18,7 +18,6 @@ import java.time.ZoneOffset;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Locale;
-import java.util.Map;
 import java.util.Optional;
 import java.util.concurrent.TimeUnit;
 import java.util.stream.Stream;
@@ -96,13 +95,13 @@ public final class Main {
     double[] whole = new double[COLD];
     double[] code = new double[COLD];
     for (int i = -3; i < COLD; i++) {
-      Map<String, Double> times = api.stream("/v1/sandboxes", body);
-      Map<String, Double> pythonTimes = api.stream("/v1/sandboxes", python);
+      Api.Times times = api.stream("/v1/sandboxes", body);
+      Api.Times pythonTimes = api.stream("/v1/sandboxes", python);
       if (i >= 0) {
-        ready[i] = times.get("sandbox.phase:ready");
-        first[i] = times.get("output");
-        whole[i] = times.get("sandbox.phase:gone");
-        code[i] = pythonTimes.get("output");
+        ready[i] = times.millis("sandbox.phase:ready");
+        first[i] = times.millis("output");
+        whole[i] = times.millis("sandbox.phase:gone");
+        code[i] = pythonTimes.millis("output");
       }
     }
     rows.add(new Samples("cold create -> ready, local driver", ready).row("p50 700"));

@@ -48,7 +48,7 @@ final class Client {
 
   HttpRequest.Builder request(String path) {
     return HttpRequest.newBuilder(URI.create(plane.url() + path))
-        .timeout(Duration.ofSeconds(120))
+        .timeout(Duration.ofMinutes(2))
         .header("Authorization", "Bearer " + plane.key());
   }
 

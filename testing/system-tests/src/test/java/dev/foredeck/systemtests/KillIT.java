@@ -95,7 +95,7 @@ class KillIT {
         }
         client.awaitPhase(sandbox, phase -> phase.equals("gone"));
       }
-      assertThat(new Leftovers(plane.data()).find()).isEmpty();
+      assertThat(new Leftovers(plane.data()).findAfterSettling()).isEmpty();
       System.out.printf(
           "kill -9 of the control plane: %d kills, 0 bytes lost, 0 double runs, 0 left over (seed"
               + " %d)%n",
@@ -131,7 +131,7 @@ class KillIT {
         client.delete("/v1/sandboxes/" + sandbox);
         client.awaitPhase(sandbox, phase -> phase.equals("gone"));
       }
-      assertThat(new Leftovers(plane.data()).find()).isEmpty();
+      assertThat(new Leftovers(plane.data()).findAfterSettling()).isEmpty();
     } finally {
       plane.close();
     }

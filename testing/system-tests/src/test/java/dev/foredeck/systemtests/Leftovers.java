@@ -16,6 +16,8 @@ import java.util.stream.Stream;
 /// What a control plane's sandboxes left on this host, looked for from outside with nothing of
 /// Foredeck's own code: processes, mounts, cgroups, loop devices, sockets, folders.
 final class Leftovers {
+  private static final long SETTLE_NANOS = 30_000_000_000L;
+
   private final Path data;
   private final String hash;
 
@@ -35,8 +37,20 @@ final class Leftovers {
     }
   }
 
+  /// What is still there after a while: the kernel takes its time with the last of a process.
+  List<String> findAfterSettling() {
+    long end = System.nanoTime() + SETTLE_NANOS;
+    while (true) {
+      List<String> found = find();
+      if (found.isEmpty() || System.nanoTime() > end) {
+        return found;
+      }
+      Client.sleep(200);
+    }
+  }
+
   /// One line for each thing that is there.
-  List<String> find() {
+  private List<String> find() {
     List<String> found = new ArrayList<>();
     String run = "/run/foredeck-" + hash;
     for (String line : lines(Path.of("/proc/self/mountinfo"))) {

@@ -709,6 +709,7 @@ final class GateTest {
   }
 
   @Test
+  @SuppressWarnings("InputStreamSlowMultibyteRead")
   void anUploadThatBreaksOffLeavesNothingAndIsRecordedAsFailed() {
     Sandbox sandbox = world.ready();
     InputStream broken =

@@ -204,7 +204,7 @@ public final class FakeProcess {
     }
   }
 
-  // Each caller looks again in a loop of its own.
+  /// One wait; every caller loops on its own condition.
   @SuppressWarnings("WaitNotInLoop")
   private void awaitAlive() throws InterruptedException {
     checkAlive();

@@ -93,7 +93,7 @@ public final class Mortality implements Fault {
     died.await();
     inWork.writeLock().lock();
     try {
-      onDeath = () -> {};
+      // To get it was all.
     } finally {
       inWork.writeLock().unlock();
     }

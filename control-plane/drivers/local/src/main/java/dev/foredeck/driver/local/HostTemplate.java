@@ -25,6 +25,9 @@ import java.util.stream.Stream;
 final class HostTemplate {
   static final String NAME = "host";
 
+  /// Another one for each change of how skeletons are made, so that old ones are not taken for new.
+  private static final String LAYOUT = "2";
+
   /// Folders of the host that hold programs and libraries. Those that are links into `/usr` become
   /// the same links.
   private static final List<String> SYSTEM =
@@ -192,7 +195,7 @@ final class HostTemplate {
 
   /// Changes when something changes that a skeleton was copied from.
   private String fingerprint() throws IOException {
-    StringBuilder seen = new StringBuilder();
+    StringBuilder seen = new StringBuilder(LAYOUT).append(FOLDERS);
     for (String name : SYSTEM) {
       Path path = host.resolve(name);
       seen.append(name).append(Files.isSymbolicLink(path) ? linkTarget(path) : "").append('\n');
@@ -222,6 +225,10 @@ final class HostTemplate {
     directory(building);
     for (String folder : FOLDERS) {
       directory(building.resolve(folder));
+    }
+    for (String scratch : List.of("tmp", "var/tmp")) {
+      // The runtime gives a tmpfs the mode of the folder that it covers, whatever it was told.
+      Files.setAttribute(building.resolve(scratch), "unix:mode", 01777);
     }
     for (String name : SYSTEM) {
       Path path = host.resolve(name);

@@ -3,6 +3,7 @@ package dev.foredeck.driver.local;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import dev.foredeck.core.Id;
 import java.io.IOException;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.security.SecureRandom;
@@ -32,14 +33,29 @@ final class Bench implements AutoCloseable {
     return make(16);
   }
 
-  /// Where `bundle.sh` has put the agent: `-Dforedeck.agentBundle=DIR`.
-  static Path bundle() {
-    String folder = System.getProperty("foredeck.agentBundle");
-    if (folder == null) {
-      throw new IllegalStateException(
-          "-Dforedeck.agentBundle must name the folder that sandbox-agent/agent/bundle.sh made");
+  /// The real agent: in the folder that `-Dforedeck.agentBundle=DIR` names, else made here by its
+  /// own script, which does nothing when it is made already.
+  static synchronized Path bundle() throws IOException {
+    String named = System.getProperty("foredeck.agentBundle");
+    if (named != null) {
+      return Path.of(named);
     }
-    return Path.of(folder);
+    Path agent = Path.of("../../../sandbox-agent/agent").toAbsolutePath().normalize();
+    Path folder = agent.resolve("target/bundle");
+    ProcessBuilder script =
+        new ProcessBuilder("sh", agent.resolve("bundle.sh").toString(), folder.toString())
+            .redirectErrorStream(true);
+    script.environment().put("JAVA_HOME", System.getProperty("java.home"));
+    Process process = script.start();
+    String said = new String(process.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
+    try {
+      if (process.waitFor() != 0) {
+        throw new IOException("bundle.sh failed: " + said);
+      }
+    } catch (InterruptedException e) {
+      throw new IOException("interrupted while the agent was bundled", e);
+    }
+    return folder;
   }
 
   LocalDriver driver() {

@@ -1,0 +1,202 @@
+package dev.foredeck.driver.local;
+
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
+
+import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.node.ObjectNode;
+import dev.foredeck.core.Id;
+import dev.foredeck.core.Resources;
+import dev.foredeck.core.driver.DriverException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.time.Duration;
+import java.util.HashSet;
+import java.util.List;
+import java.util.OptionalLong;
+import java.util.Set;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+/// The parts that need neither root nor a runtime.
+class LocalPartsTest {
+  private static final Deadline SOON = Deadline.in(Duration.ofSeconds(30));
+
+  @TempDir Path folder;
+
+  @Test
+  void aRunFolderWhoseSocketsNobodyCouldDialIsRefused() {
+    assertThatThrownBy(() ->
+            new LocalConfig(
+                folder, Path.of("/run/" + "x".repeat(50)), folder, folder, "runc", 1, 0))
+        .isInstanceOf(IllegalArgumentException.class)
+        .hasMessageContaining("107");
+    assertThat(LocalConfig.of(folder, folder).runDir().toString())
+        .matches("/run/foredeck-[0-9a-f]{8}");
+  }
+
+  @Test
+  void noTwoSandboxesShareUsersWhoeverMadeThem() throws Exception {
+    UidSlots ours = new UidSlots(folder.resolve("slots"), Path.of("/run/ours"));
+    UidSlots theirs = new UidSlots(folder.resolve("slots"), Path.of("/run/theirs"));
+    Set<Integer> taken = new HashSet<>();
+    for (int i = 0; i < 50; i++) {
+      Id id = Bench.id("slot" + (char) ('a' + i % 26) + i);
+      int slot = ours.claim(id);
+      assertThat(taken.add(slot)).isTrue();
+      assertThat(taken.add(theirs.claim(id))).isTrue();
+      assertThat(ours.claim(id)).as("claimed again").isEqualTo(slot);
+    }
+    assertThat(ours.owners()).hasSize(50);
+
+    Id one = Bench.id("slota0");
+    ours.free(one);
+    ours.free(one);
+
+    assertThat(ours.find(one)).isEmpty();
+    assertThat(theirs.find(one)).isPresent();
+    assertThat(UidSlots.firstUid(UidSlots.COUNT - 1) + UidSlots.RANGE).isPositive();
+  }
+
+  @Test
+  void readsTheStartOfAProcessWhateverItsName() {
+    String fields = " S 1 1 1 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 98765 1 1";
+
+    assertThat(KernelTables.parseStartTicks("7 (a) b) (c)" + fields))
+        .isEqualTo(OptionalLong.of(98_765));
+    assertThat(KernelTables.parseStartTicks("7 (x)" + fields.replace(" S ", " Z "))).isEmpty();
+    assertThat(KernelTables.parseStartTicks("")).isEmpty();
+    assertThat(KernelTables.startTicks(ProcessHandle.current().pid())).isPresent();
+  }
+
+  @Test
+  void aPidThatWasUsedAgainIsAnotherProcess() throws Exception {
+    long pid = ProcessHandle.current().pid();
+    long ticks = KernelTables.startTicks(pid).orElseThrow();
+    String boot = KernelTables.bootId();
+
+    assertThat(new Records.Identity(pid, ticks, boot).isAlive()).isTrue();
+    assertThat(new Records.Identity(pid, ticks + 1, boot).isAlive()).isFalse();
+    assertThat(new Records.Identity(pid, ticks, "another boot").isAlive()).isFalse();
+  }
+
+  @Test
+  void whatWasWrittenIsRemembered() throws Exception {
+    Path file = folder.resolve("process.json");
+    Records.Identity identity = new Records.Identity(7, 8, "boot");
+
+    assertThat(Records.readProcess(file)).isEmpty();
+    Records.writeProcess(file, identity);
+    assertThat(Records.readProcess(file)).contains(identity);
+    Files.writeString(file, "{\"pid\":");
+    assertThat(Records.readProcess(file)).as("half a file").isEmpty();
+  }
+
+  @Test
+  void mountsAreReadWithTheirEscapes() {
+    KernelTables.Mount mount =
+        KernelTables.parseMount(
+                "36 35 8:1 / /a\\040b rw,nosuid shared:1 - ext4 /dev/loop0 rw,errors=continue")
+            .orElseThrow();
+
+    assertThat(mount.point()).isEqualTo(Path.of("/a b"));
+    assertThat(mount.type()).isEqualTo("ext4");
+    assertThat(KernelTables.parseMount("nonsense")).isEmpty();
+  }
+
+  @Test
+  void programsOfTheHostAreBounded() throws Exception {
+    assertThat(Command.run(SOON, "sh", "-c", "echo out; echo err >&2; exit 3"))
+        .satisfies(result -> {
+          assertThat(result.exitCode()).isEqualTo(3);
+          assertThat(result.output()).contains("out").contains("err");
+        });
+    assertThat(Command.run(SOON, "sh", "-c", "head -c 1000000 /dev/zero").output().length())
+        .isLessThanOrEqualTo(16 * 1024);
+    assertThat(Command.run(SOON, "env").output().lines()).hasSizeLessThanOrEqualTo(4);
+    assertThatThrownBy(() -> Command.run(Deadline.in(Duration.ofMillis(50)), "sleep", "60"))
+        .isInstanceOf(DriverException.Failed.class)
+        .hasMessageContaining("sleep did not end in time");
+    assertThatThrownBy(() -> Command.require(SOON, "try", "sh", "-c", "echo why; exit 1"))
+        .hasMessageContaining("cannot try")
+        .hasMessageContaining("why");
+  }
+
+  @Test
+  void theSkeletonHasNoSecretAndFollowsTheHost() throws Exception {
+    Path host = folder.resolve("host");
+    Files.createDirectories(host.resolve("etc/ssl/certs"));
+    Files.createDirectories(host.resolve("etc/ssl/private"));
+    Files.createDirectories(host.resolve("usr/bin"));
+    Files.createSymbolicLink(host.resolve("bin"), Path.of("usr/bin"));
+    Files.createDirectories(host.resolve("lib64"));
+    Files.writeString(host.resolve("etc/shadow"), "secret");
+    Files.writeString(host.resolve("etc/gitconfig"), "token");
+    Files.writeString(host.resolve("etc/passwd"), "alice:x:1:1::/home/alice:/bin/sh\n");
+    Files.writeString(host.resolve("etc/ssl/private/key"), "secret");
+    Files.writeString(host.resolve("etc/ssl/certs/ca.pem"), "ca");
+    Path closed = Files.writeString(host.resolve("etc/ssl/certs/closed.pem"), "secret");
+    Files.setPosixFilePermissions(closed, Set.of());
+    HostTemplate template = new HostTemplate(host, folder.resolve("roots"));
+
+    HostTemplate.Skeleton skeleton = template.ensure();
+
+    assertThat(skeleton.binds()).containsExactly("/usr", "/lib64");
+    Path root = skeleton.root();
+    assertThat(Files.readSymbolicLink(root.resolve("bin"))).isEqualTo(Path.of("usr/bin"));
+    assertThat(root.resolve("etc/ssl/certs/ca.pem")).hasContent("ca");
+    assertThat(root.resolve("etc/ssl/certs/closed.pem")).doesNotExist();
+    assertThat(root.resolve("etc/ssl/private")).doesNotExist();
+    assertThat(root.resolve("etc/shadow")).doesNotExist();
+    assertThat(root.resolve("etc/gitconfig")).doesNotExist();
+    assertThat(Files.readString(root.resolve("etc/passwd")))
+        .contains("sandbox:x:1000")
+        .doesNotContain("alice");
+    assertThat(template.ensure().root()).isEqualTo(root);
+
+    Files.writeString(host.resolve("etc/ssl/certs/ca.pem"), "another ca");
+    assertThat(template.ensure().root()).isNotEqualTo(root);
+  }
+
+  @Test
+  void theConfigurationPromisesWhatTheDesignSays() throws Exception {
+    ObjectNode config =
+        OciConfig.of(
+            new OciConfig.Spec(
+                folder,
+                List.of("/usr"),
+                folder,
+                folder,
+                folder,
+                List.of("agent"),
+                List.of("A=b"),
+                UidSlots.FIRST,
+                "/foredeck-x/y",
+                true,
+                1024,
+                new WritablePlaces(Set.of("/workspace")),
+                new Resources(250, 128L << 20, 64L << 20, 99)));
+
+    assertThat(config.at("/root/readonly").asBoolean()).isTrue();
+    assertThat(config.at("/process/noNewPrivileges").asBoolean()).isTrue();
+    assertThat(config.at("/process/user/uid").asInt()).isEqualTo(1000);
+    for (JsonNode set : config.at("/process/capabilities")) {
+      assertThat(set).isEmpty();
+    }
+    assertThat(config.at("/linux/namespaces").findValuesAsText("type"))
+        .containsExactlyInAnyOrder("pid", "network", "ipc", "uts", "mount", "cgroup", "user");
+    assertThat(config.at("/linux/resources/memory/swap").asLong()).isEqualTo(128L << 20);
+    assertThat(config.at("/linux/resources/cpu/quota").asLong()).isEqualTo(25_000);
+    assertThat(config.at("/linux/resources/pids/limit").asLong()).isEqualTo(99);
+    assertThat(config.at("/linux/seccomp/defaultAction").asText()).isEqualTo("SCMP_ACT_ERRNO");
+    for (JsonNode mount : config.withArray("mounts")) {
+      List<String> options = new java.util.ArrayList<>();
+      mount.get("options").forEach(option -> options.add(option.asText()));
+      String at = mount.get("destination").asText();
+      assertThat(options).as(at).contains("nosuid");
+      if (!at.equals("/workspace") && !at.equals("/proc") && !at.startsWith("/dev")) {
+        assertThat(options).as(at).contains("ro", "nodev");
+      }
+    }
+  }
+}

@@ -1,0 +1,4 @@
+@NullMarked
+package dev.foredeck.agent;
+
+import org.jspecify.annotations.NullMarked;
