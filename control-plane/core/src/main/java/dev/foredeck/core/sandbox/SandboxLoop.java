@@ -207,13 +207,12 @@ final class SandboxLoop {
       AgentConnection agent = around.agents().open(id);
       try (Connection connection = agent.connection();
           Agents.Deadline _ = around.agents().deadline(connection, patience.answer())) {
-        connection.send(new Message.WriteFile(file.path(), 0644));
-        byte[] bytes = file.bytes();
-        for (int at = 0; at < bytes.length; at += Limits.CHUNK_BYTES) {
-          int end = Math.min(bytes.length, at + Limits.CHUNK_BYTES);
-          connection.send(new Message.Chunk(Arrays.copyOfRange(bytes, at, end)));
+        try {
+          send(connection, file);
+        } catch (IOException e) {
+          // The agent says why before it closes.
+          LOG.debug("sandbox {}: sending {} broke off", id, file.path(), e);
         }
-        connection.send(new Message.ChunksEnd(bytes.length));
         switch (connection.receive()) {
           case Message.FileInfo _ -> {}
           case Message.Failure failure -> throw notWritten(file, failure.message());
@@ -223,6 +222,16 @@ final class SandboxLoop {
         }
       }
     }
+  }
+
+  private static void send(Connection connection, InlineFile file) throws IOException {
+    connection.send(new Message.WriteFile(file.path(), 0644));
+    byte[] bytes = file.bytes();
+    for (int at = 0; at < bytes.length; at += Limits.CHUNK_BYTES) {
+      int end = Math.min(bytes.length, at + Limits.CHUNK_BYTES);
+      connection.send(new Message.Chunk(Arrays.copyOfRange(bytes, at, end)));
+    }
+    connection.send(new Message.ChunksEnd(bytes.length));
   }
 
   private static IOException notWritten(InlineFile file, String why) {

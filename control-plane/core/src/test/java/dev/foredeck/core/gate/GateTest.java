@@ -18,6 +18,7 @@ import dev.foredeck.core.sandbox.Sandbox;
 import dev.foredeck.core.sandbox.Sandboxes;
 import dev.foredeck.core.store.Change;
 import dev.foredeck.core.store.Commit;
+import dev.foredeck.core.store.CommitResult;
 import dev.foredeck.core.store.Event;
 import dev.foredeck.core.store.InMemoryStore;
 import dev.foredeck.protocol.Channel;
@@ -25,6 +26,7 @@ import dev.foredeck.protocol.Message;
 import java.io.ByteArrayInputStream;
 import java.io.IOException;
 import java.io.InputStream;
+import java.io.SequenceInputStream;
 import java.nio.charset.StandardCharsets;
 import java.time.Duration;
 import java.util.ArrayList;
@@ -522,6 +524,34 @@ final class GateTest {
   }
 
   @Test
+  void aStartThatSomebodyElseRecordedFirstDoesNotEndTheProcess() {
+    Sandbox sandbox = world.ready();
+    world.backend.program(
+        "waits",
+        self -> {
+          self.awaitSignal(10);
+          return 7;
+        });
+    world.store.hook(
+        new InMemoryStore.CommitHook() {
+          @Override
+          public void before(Commit commit) {
+            for (Change change : commit.changes()) {
+              if (change instanceof Change.StartCall) {
+                world.store.hook(InMemoryStore.CommitHook.NONE);
+                CommitResult _ = world.store.commit(Commit.of(commit.sandbox(), change));
+              }
+            }
+          }
+        });
+    Call call = world.running(sandbox.id(), "waits");
+    gate().signal(OPERATION, call.id(), "USR1");
+    Call ended = world.ended(call.id());
+    assertThat(ended.status()).isEqualTo(CallStatus.EXITED);
+    assertThat(ended.result().orElseThrow().exitCode()).isEqualTo(7);
+  }
+
+  @Test
   void anEndedCallIsForgottenByTheAgent() {
     Sandbox sandbox = world.ready();
     for (int i = 0; i < 70; i++) {
@@ -683,17 +713,19 @@ final class GateTest {
   void anUploadThatBreaksOffLeavesNothingAndIsRecordedAsFailed() {
     Sandbox sandbox = world.ready();
     InputStream broken =
-        new InputStream() {
-          private int left = 100_000;
+        new SequenceInputStream(
+            new ByteArrayInputStream(new byte[100_000]),
+            new InputStream() {
+              @Override
+              public int read() throws IOException {
+                throw new IOException("the client left");
+              }
 
-          @Override
-          public int read() throws IOException {
-            if (left-- <= 0) {
-              throw new IOException("the client left");
-            }
-            return 1;
-          }
-        };
+              @Override
+              public int read(byte[] target, int offset, int length) throws IOException {
+                throw new IOException("the client left");
+              }
+            });
     Problem problem =
         problem(() -> gate().writeFile(OPERATION, sandbox.id(), "x", 200_000, broken));
     assertThat(problem.code()).isEqualTo("upload-incomplete");

@@ -9,7 +9,9 @@ import dev.foredeck.core.kit.World;
 import dev.foredeck.core.sandbox.Phase;
 import dev.foredeck.core.sandbox.Sandbox;
 import dev.foredeck.protocol.Channel;
+import dev.foredeck.protocol.Connection;
 import dev.foredeck.protocol.Message;
+import java.io.IOException;
 import java.io.InputStream;
 import java.time.Duration;
 import java.util.List;
@@ -35,7 +37,7 @@ final class LyingAgentTest {
     world.close();
   }
 
-  private record Lie(String name, String reason, List<Message> messages) {
+  record Lie(String name, String reason, List<Message> messages) {
     @Override
     public String toString() {
       return name;
@@ -113,6 +115,12 @@ final class LyingAgentTest {
     }
   }
 
+  private static boolean saysNothing(Message.Request request, Connection connection)
+      throws IOException {
+    while (connection.receive() != null) {}
+    return true;
+  }
+
   private static ToolCall.ProcessStart brief() {
     return new ToolCall.ProcessStart(
         List.of("true"), "/workspace", Map.of(), Optional.of(Duration.ofMillis(50)), false);
@@ -122,7 +130,7 @@ final class LyingAgentTest {
   void anAgentThatNeverAnswersIsGivenUp() {
     world.limits = World.limits(Duration.ofMillis(50));
     Sandbox sandbox = world.ready();
-    world.backend.agent(sandbox.id()).lie((_, connection) -> connection.receive() == null || true);
+    world.backend.agent(sandbox.id()).lie(LyingAgentTest::saysNothing);
     Call call = world.ended(world.start(sandbox.id(), brief()).id());
     assertThat(call.status()).isEqualTo(CallStatus.LOST);
     assertThat(call.result().orElseThrow().reason()).contains("in its time");
@@ -142,13 +150,7 @@ final class LyingAgentTest {
   @Test
   void filesAreAnsweredWithinTheirTimeAlsoByAnAgentThatSaysNothing() {
     Sandbox sandbox = world.ready();
-    world
-        .backend
-        .agent(sandbox.id())
-        .lie((_, connection) -> {
-          while (connection.receive() != null) {}
-          return true;
-        });
+    world.backend.agent(sandbox.id()).lie(LyingAgentTest::saysNothing);
     List<Runnable> questions =
         List.of(
             () -> world.plane().gate.statFile(OPERATION, sandbox.id(), "x"),

@@ -57,9 +57,8 @@ public final class FakeAgent {
 
   /// What an agent that was started anew is: another boot id, no process of before.
   public void reboot(String next) {
-    for (FakeProcess process : all()) {
-      process.signal(9);
-    }
+    // First what the control plane sees: a dead agent tells of no process's end.
+    List<FakeProcess> before = all();
     lock.lock();
     try {
       processes.clear();
@@ -69,6 +68,7 @@ public final class FakeAgent {
     }
     bootId = next;
     connections.forEach(Connection::close);
+    before.forEach(process -> process.signal(9));
   }
 
   public void diskBytes(long most) {
