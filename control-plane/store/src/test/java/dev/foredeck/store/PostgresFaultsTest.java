@@ -53,7 +53,7 @@ import org.junit.jupiter.api.Test;
 final class PostgresFaultsTest {
   private static @Nullable TestDatabase database;
 
-  private final Ids ids = new Ids(Clock.systemUTC(), new SecureRandom());
+  private final Ids ids = new Ids(Clock.fixed(StoreWork.NOW, ZoneOffset.UTC), new SecureRandom());
 
   @BeforeAll
   static void start() throws Exception {
@@ -80,7 +80,7 @@ final class PostgresFaultsTest {
   }
 
   private static PostgresStore open(DatabaseUrl url) {
-    return PostgresStore.open(url, new SecureRandom(), Clock.systemUTC());
+    return PostgresStore.open(url, new SecureRandom(), Clock.fixed(StoreWork.NOW, ZoneOffset.UTC));
   }
 
   private static void sql(String... statements) throws SQLException {

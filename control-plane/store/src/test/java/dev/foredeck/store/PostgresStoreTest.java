@@ -4,6 +4,7 @@ import dev.foredeck.core.store.Store;
 import dev.foredeck.core.store.StoreContract;
 import java.security.SecureRandom;
 import java.time.Clock;
+import java.time.ZoneOffset;
 import org.jspecify.annotations.Nullable;
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
@@ -17,7 +18,9 @@ final class PostgresStoreTest extends StoreContract {
   static void open() throws Exception {
     TestDatabase started = TestDatabase.start();
     database = started;
-    store = PostgresStore.open(started.url(), new SecureRandom(), Clock.systemUTC());
+    store =
+        PostgresStore.open(
+            started.url(), new SecureRandom(), Clock.fixed(StoreWork.NOW, ZoneOffset.UTC));
   }
 
   @AfterAll

@@ -17,6 +17,7 @@ import dev.foredeck.protocol.Channel;
 import java.security.SecureRandom;
 import java.time.Clock;
 import java.time.Instant;
+import java.time.ZoneOffset;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
@@ -32,7 +33,7 @@ public final class StoreMeasurement {
   private static final int CHUNK = 262_144;
 
   private final Store store;
-  private final Ids ids = new Ids(Clock.systemUTC(), new SecureRandom());
+  private final Ids ids = new Ids(Clock.fixed(StoreWork.NOW, ZoneOffset.UTC), new SecureRandom());
 
   private StoreMeasurement(Store store) {
     this.store = store;
@@ -40,7 +41,9 @@ public final class StoreMeasurement {
 
   public static void main(String[] args) throws Exception {
     try (TestDatabase database = TestDatabase.start();
-        Store store = PostgresStore.open(database.url(), new SecureRandom(), Clock.systemUTC())) {
+        Store store =
+            PostgresStore.open(
+                database.url(), new SecureRandom(), Clock.fixed(StoreWork.NOW, ZoneOffset.UTC))) {
       StoreMeasurement measurement = new StoreMeasurement(store);
       measurement.events(1, 2_000, "warm-up");
       measurement.calls(1, 1_000, "warm-up");
