@@ -44,7 +44,11 @@ public final class Agent {
           Bridge bridge = new Bridge(settings.bridgePort(), socket);
           start("bridge", () -> untilInterrupted(bridge::run));
         });
-    new Greeter(new UnixDialler(settings.controlSocket()), greeting(settings), requests).run();
+    Greeter greeter =
+        new Greeter(new UnixDialler(settings.controlSocket()), greeting(settings), requests);
+    // Two spare connections: a request that follows another at once need not wait for a greeting.
+    start("greeter", () -> untilInterrupted(greeter::run));
+    greeter.run();
   }
 
   private static Message.Greeting greeting(Settings settings) {

@@ -7,10 +7,10 @@ import dev.foredeck.protocol.Wire.MalformedMessageException;
 import java.io.IOException;
 import java.util.concurrent.Semaphore;
 
-/// Keeps one greeted connection spare for the control plane's next request, for ever: a control
-/// plane that is gone comes back, and finds the processes of before.
+/// Keeps greeted connections spare for the control plane's next requests, for ever: a control plane
+/// that is gone comes back, and finds the processes of before.
 ///
-/// Threads: [#run] is one thread; each request gets a virtual thread of its own.
+/// Threads: each thread in [#run] keeps one spare; each request gets a virtual thread of its own.
 final class Greeter {
   /// Connections at a time: each known process may have its reader and as many more requests.
   private static final int CONNECTIONS = 160;

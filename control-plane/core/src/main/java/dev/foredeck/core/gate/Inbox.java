@@ -13,6 +13,8 @@ import org.jspecify.annotations.Nullable;
 /// Bounded, so that an agent that sends faster than the database takes is held back by its own
 /// socket.
 final class Inbox {
+  private static final long LINGER_NANOS = 2_000_000;
+
   private final Connection connection;
   private final int maxMessages;
   private final int maxBytes;
@@ -102,6 +104,7 @@ final class Inbox {
           throw new IOException("interrupted", e);
         }
       }
+      linger();
       List<Message> taken = waiting;
       waiting = new ArrayList<>();
       waitingBytes = 0;
@@ -109,6 +112,20 @@ final class Inbox {
       return taken;
     } finally {
       lock.unlock();
+    }
+  }
+
+  /// Most commands are short: their start and their end can share a commit. One wait, on which
+  /// nothing depends.
+  @SuppressWarnings("WaitNotInLoop")
+  private void linger() {
+    if (waiting.size() != 1 || !(waiting.getFirst() instanceof Message.Started) || closed) {
+      return;
+    }
+    try {
+      long _ = changed.awaitNanos(LINGER_NANOS);
+    } catch (InterruptedException e) {
+      Thread.currentThread().interrupt();
     }
   }
 }
