@@ -120,7 +120,7 @@ final class ControlPlane implements AutoCloseable {
                 Resolver.system(),
                 new LocalAddresses(System::nanoTime),
                 System::nanoTime));
-    String owner = owner(data, ids);
+    String owner = data.replica(ids);
     Agents agents = new Agents(driver, data.deploymentKey(random), timer);
     Launcher launcher =
         keep(new Launcher(store, driver, egress, agents, policies, owner, clock, limits));
@@ -184,19 +184,6 @@ final class ControlPlane implements AutoCloseable {
       throw new ConfigurationException("the database cannot be used: " + e.getMessage());
     } catch (StoreUnavailableException | IllegalArgumentException e) {
       throw new ConfigurationException("the database cannot be used: " + e.getMessage());
-    }
-  }
-
-  /// Names this replica for as long as the folder lives: whose sandboxes are whose.
-  private static String owner(DataDirectory data, Ids ids) {
-    Path file = data.resolve("replica.id");
-    try {
-      if (!Files.exists(file)) {
-        data.writeSecret("replica.id", ids.tenant().value());
-      }
-      return Files.readString(file).strip();
-    } catch (IOException e) {
-      throw new UncheckedIOException(e);
     }
   }
 
