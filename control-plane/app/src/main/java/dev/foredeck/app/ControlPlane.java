@@ -142,10 +142,19 @@ final class ControlPlane implements AutoCloseable {
             Listen.at(configuration.listenHost(), configuration.listenPort()),
             () -> store.healthy() ? Optional.empty() : Optional.of("the database does not answer"),
             random);
-    int port = server.start();
+    int port = listen(server);
     keep(() -> server.stop(DRAIN));
     String host = configuration.listenHost();
     return "http://" + (host.contains(":") ? "[" + host + "]" : host) + ":" + port;
+  }
+
+  /// An address that is taken is the operator's to change, like a wrong key.
+  private static int listen(ForedeckServer server) {
+    try {
+      return server.start();
+    } catch (IllegalStateException e) {
+      throw new ConfigurationException(String.valueOf(e.getMessage()));
+    }
   }
 
   private Driver driver(Configuration configuration, SecureRandom random) {
@@ -182,7 +191,7 @@ final class ControlPlane implements AutoCloseable {
       return keep(PostgresStore.open(url, random, clock));
     } catch (IOException e) {
       throw new ConfigurationException("the database cannot be used: " + e.getMessage());
-    } catch (StoreUnavailableException | IllegalArgumentException e) {
+    } catch (StoreUnavailableException | IllegalArgumentException | IllegalStateException e) {
       throw new ConfigurationException("the database cannot be used: " + e.getMessage());
     }
   }
