@@ -132,6 +132,8 @@ final class ControlPlane implements AutoCloseable {
     Reaper reaper = keep(new Reaper(store, driver, launcher, SWEEP));
     LOG.info("{} sandboxes taken up from before", launcher.adopt());
     reaper.start();
+    keep(new Retention(store, clock, configuration.keepOutput(), configuration.keepEvents()))
+        .start();
     ForedeckServer server =
         new ForedeckServer(
             sandboxes,
