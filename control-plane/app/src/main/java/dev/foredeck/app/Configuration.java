@@ -3,6 +3,7 @@ package dev.foredeck.app;
 import java.net.InetAddress;
 import java.net.InetSocketAddress;
 import java.nio.file.Path;
+import java.time.Duration;
 import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.Map;
@@ -20,6 +21,8 @@ import java.util.stream.Collectors;
 /// @param databaseUrl an outside PostgreSQL; empty: the embedded one
 /// @param egressPins host or host:port to address and port, the only way to a private address
 /// @param agentBundle the agent's runtime, for drivers that run real sandboxes
+/// @param keepOutput how long output and copied-out files are kept
+/// @param keepEvents how long events and calls are kept: decisions outlive output
 record Configuration(
     String listenHost,
     int listenPort,
@@ -27,7 +30,9 @@ record Configuration(
     DriverKind driver,
     Optional<String> databaseUrl,
     Map<String, InetSocketAddress> egressPins,
-    Optional<Path> agentBundle) {
+    Optional<Path> agentBundle,
+    Duration keepOutput,
+    Duration keepEvents) {
 
   enum DriverKind {
     LOCAL,
@@ -45,6 +50,11 @@ record Configuration(
 
   private static final String PREFIX = "FOREDECK_";
 
+  /// What an Idempotency-Key stands for, and what a live sandbox has, is younger.
+  private static final int LEAST_DAYS = 2;
+
+  private static final int MOST_DAYS = 36_500;
+
   /// Read by the launcher script, the CLI or the logging configuration.
   private static final Set<String> ELSEWHERE =
       Set.of("FOREDECK_LOG", "FOREDECK_UP_COMMAND", "FOREDECK_URL", "FOREDECK_KEY");
@@ -55,7 +65,9 @@ record Configuration(
     DRIVER,
     DATABASE_URL,
     EGRESS_PINS,
-    AGENT_BUNDLE;
+    AGENT_BUNDLE,
+    KEEP_OUTPUT_DAYS,
+    KEEP_EVENTS_DAYS;
 
     String variable() {
       return PREFIX + name();
@@ -95,7 +107,9 @@ record Configuration(
         driver(reader.get(Key.DRIVER).orElse("local")),
         reader.get(Key.DATABASE_URL),
         pins(reader.get(Key.EGRESS_PINS).orElse("")),
-        reader.get(Key.AGENT_BUNDLE).map(path -> Path.of(path).toAbsolutePath().normalize()));
+        reader.get(Key.AGENT_BUNDLE).map(path -> Path.of(path).toAbsolutePath().normalize()),
+        reader.days(Key.KEEP_OUTPUT_DAYS, 30),
+        reader.days(Key.KEEP_EVENTS_DAYS, 365));
   }
 
   private record Reader(Map<String, String> options, Map<String, String> environment) {
@@ -103,6 +117,24 @@ record Configuration(
       String option = options.get(key.name().toLowerCase(java.util.Locale.ROOT));
       String value = option != null ? option : environment.get(key.variable());
       return Optional.ofNullable(value).filter(v -> !v.isBlank());
+    }
+
+    Duration days(Key key, int otherwise) {
+      String text = get(key).map(String::strip).orElse(Integer.toString(otherwise));
+      if (text.matches("[0-9]{1,5}")) {
+        int days = Integer.parseInt(text);
+        if (days >= LEAST_DAYS && days <= MOST_DAYS) {
+          return Duration.ofDays(days);
+        }
+      }
+      throw new ConfigurationException(
+          key.variable()
+              + " is '"
+              + text
+              + "': it must be a number of days from "
+              + LEAST_DAYS
+              + " to "
+              + MOST_DAYS);
     }
   }
 

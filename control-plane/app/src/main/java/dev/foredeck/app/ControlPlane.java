@@ -120,7 +120,7 @@ final class ControlPlane implements AutoCloseable {
                 Resolver.system(),
                 new LocalAddresses(System::nanoTime),
                 System::nanoTime));
-    String owner = owner(data, ids);
+    String owner = data.replica(ids);
     Agents agents = new Agents(driver, data.deploymentKey(random), timer);
     Launcher launcher =
         keep(new Launcher(store, driver, egress, agents, policies, owner, clock, limits));
@@ -132,6 +132,8 @@ final class ControlPlane implements AutoCloseable {
     Reaper reaper = keep(new Reaper(store, driver, launcher, SWEEP));
     LOG.info("{} sandboxes taken up from before", launcher.adopt());
     reaper.start();
+    keep(new Retention(store, clock, configuration.keepOutput(), configuration.keepEvents()))
+        .start();
     ForedeckServer server =
         new ForedeckServer(
             sandboxes,
@@ -142,10 +144,19 @@ final class ControlPlane implements AutoCloseable {
             Listen.at(configuration.listenHost(), configuration.listenPort()),
             () -> store.healthy() ? Optional.empty() : Optional.of("the database does not answer"),
             random);
-    int port = server.start();
+    int port = listen(server);
     keep(() -> server.stop(DRAIN));
     String host = configuration.listenHost();
     return "http://" + (host.contains(":") ? "[" + host + "]" : host) + ":" + port;
+  }
+
+  /// An address that is taken is the operator's to change, like a wrong key.
+  private static int listen(ForedeckServer server) {
+    try {
+      return server.start();
+    } catch (IllegalStateException e) {
+      throw new ConfigurationException(String.valueOf(e.getMessage()));
+    }
   }
 
   private Driver driver(Configuration configuration, SecureRandom random) {
@@ -182,21 +193,8 @@ final class ControlPlane implements AutoCloseable {
       return keep(PostgresStore.open(url, random, clock));
     } catch (IOException e) {
       throw new ConfigurationException("the database cannot be used: " + e.getMessage());
-    } catch (StoreUnavailableException | IllegalArgumentException e) {
+    } catch (StoreUnavailableException | IllegalArgumentException | IllegalStateException e) {
       throw new ConfigurationException("the database cannot be used: " + e.getMessage());
-    }
-  }
-
-  /// Names this replica for as long as the folder lives: whose sandboxes are whose.
-  private static String owner(DataDirectory data, Ids ids) {
-    Path file = data.resolve("replica.id");
-    try {
-      if (!Files.exists(file)) {
-        data.writeSecret("replica.id", ids.tenant().value());
-      }
-      return Files.readString(file).strip();
-    } catch (IOException e) {
-      throw new UncheckedIOException(e);
     }
   }
 

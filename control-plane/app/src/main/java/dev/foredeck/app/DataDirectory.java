@@ -1,11 +1,15 @@
 package dev.foredeck.app;
 
 import dev.foredeck.app.Configuration.ConfigurationException;
+import dev.foredeck.core.Id;
+import dev.foredeck.core.Ids;
 import java.io.IOException;
 import java.io.UncheckedIOException;
+import java.nio.ByteBuffer;
 import java.nio.channels.FileChannel;
 import java.nio.channels.FileLock;
 import java.nio.channels.OverlappingFileLockException;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
@@ -21,6 +25,7 @@ import org.jspecify.annotations.Nullable;
 ///     DIR/lock             held while we run
 ///     DIR/admin.key        the operator's key, 0600
 ///     DIR/deployment.key   from which agents' tokens are derived, 0600
+///     DIR/replica.id       this replica's name, 0600
 ///     DIR/policies/        the operator's own policies, *.yaml
 ///     DIR/postgres/        the embedded database
 final class DataDirectory implements AutoCloseable {
@@ -75,22 +80,55 @@ final class DataDirectory implements AutoCloseable {
         random.nextBytes(key);
         writeSecret("deployment.key", HexFormat.of().formatHex(key));
       }
-      return HexFormat.of().parseHex(Files.readString(file).strip());
+      byte[] key = HexFormat.of().parseHex(Files.readString(file).strip());
+      if (key.length != KEY_BYTES) {
+        throw notOurs(file);
+      }
+      return key;
     } catch (IOException e) {
       throw new UncheckedIOException(e);
     } catch (IllegalArgumentException e) {
-      throw new ConfigurationException(file + " is not what Foredeck wrote: restore or remove it");
+      throw notOurs(file);
     }
   }
 
-  /// Writes a file that only its owner reads; it is there as a whole or not at all.
+  /// The name of this replica, which lives as long as the folder: whose sandboxes are whose.
+  String replica(Ids ids) {
+    Path file = path.resolve("replica.id");
+    try {
+      if (!Files.exists(file)) {
+        writeSecret("replica.id", ids.tenant().value());
+      }
+      String replica = Files.readString(file).strip();
+      if (!Id.isValid(replica)) {
+        // Under another name nobody would look after the sandboxes that live.
+        throw notOurs(file);
+      }
+      return replica;
+    } catch (IOException e) {
+      throw new UncheckedIOException(e);
+    }
+  }
+
+  private static ConfigurationException notOurs(Path file) {
+    return new ConfigurationException(file + " is not what Foredeck wrote: restore or remove it");
+  }
+
+  /// Writes a file that only its owner reads; it is there as a whole or not at all, also after the
+  /// host has lost its power.
   void writeSecret(String name, String content) throws IOException {
     Path temporary = path.resolve(name + ".new");
     Files.deleteIfExists(temporary);
     Files.createFile(
         temporary,
         PosixFilePermissions.asFileAttribute(PosixFilePermissions.fromString("rw-------")));
-    Files.writeString(temporary, content + "\n");
+    try (FileChannel file = FileChannel.open(temporary, StandardOpenOption.WRITE)) {
+      ByteBuffer bytes = StandardCharsets.UTF_8.encode(content + "\n");
+      while (bytes.hasRemaining()) {
+        file.write(bytes);
+      }
+      file.force(true);
+    }
     Files.move(temporary, path.resolve(name), StandardCopyOption.ATOMIC_MOVE);
   }
 

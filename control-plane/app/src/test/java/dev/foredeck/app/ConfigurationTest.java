@@ -8,6 +8,7 @@ import dev.foredeck.app.Configuration.DriverKind;
 import java.net.InetAddress;
 import java.net.InetSocketAddress;
 import java.nio.file.Path;
+import java.time.Duration;
 import java.util.Map;
 import org.junit.jupiter.api.Test;
 
@@ -22,6 +23,8 @@ class ConfigurationTest {
     assertThat(configuration.driver()).isEqualTo(DriverKind.LOCAL);
     assertThat(configuration.databaseUrl()).isEmpty();
     assertThat(configuration.egressPins()).isEmpty();
+    assertThat(configuration.keepOutput()).isEqualTo(Duration.ofDays(30));
+    assertThat(configuration.keepEvents()).isEqualTo(Duration.ofDays(365));
   }
 
   @Test
@@ -42,6 +45,23 @@ class ConfigurationTest {
         .isInstanceOf(ConfigurationException.class)
         .hasMessageContaining("FOREDECK_LISTN is not a key")
         .hasMessageContaining("FOREDECK_LISTEN");
+  }
+
+  @Test
+  void keepsOutputAndEventsForAsLongAsItIsTold() {
+    Configuration configuration =
+        Configuration.of(
+            Map.of(),
+            Map.of("FOREDECK_KEEP_OUTPUT_DAYS", "7", "FOREDECK_KEEP_EVENTS_DAYS", "36500"));
+    assertThat(configuration.keepOutput()).isEqualTo(Duration.ofDays(7));
+    assertThat(configuration.keepEvents()).isEqualTo(Duration.ofDays(36_500));
+    for (String days : new String[] {"0", "1", "-3", "36501", "7d", "99999999999"}) {
+      assertThatThrownBy(
+              () -> Configuration.of(Map.of(), Map.of("FOREDECK_KEEP_EVENTS_DAYS", days)))
+          .as(days)
+          .isInstanceOf(ConfigurationException.class)
+          .hasMessageContaining("FOREDECK_KEEP_EVENTS_DAYS");
+    }
   }
 
   @Test

@@ -45,6 +45,7 @@ import java.util.random.RandomGenerator;
 import org.flywaydb.core.api.FlywayException;
 import org.jooq.Condition;
 import org.jooq.DSLContext;
+import org.jooq.Field;
 import org.jooq.JSONB;
 import org.jooq.Record2;
 import org.jooq.SQLDialect;
@@ -301,14 +302,32 @@ public final class PostgresStore implements Store {
             .toList());
   }
 
+  /// The last event of a page. A program's text or a file that is inline makes an event of a
+  /// megabyte: sizes are added up before anything is fetched.
+  private static final String LAST_OF_PAGE =
+      """
+      (select max(seq) from (
+        select seq, sum(size) over (order by seq) - size as before from (
+          select seq, octet_length(data) as size from event
+          where sandbox = {0} and seq > {1} order by seq limit {2}) one) page
+      where before < greatest({3}, 1))\
+      """;
+
   @Override
   public List<Event> events(Id sandbox, long afterSeq, int maxEvents, int maxBytes) {
     return read(db -> {
+      Field<Long> last =
+          DSL.field(
+              LAST_OF_PAGE,
+              Long.class,
+              DSL.val(sandbox.value()),
+              DSL.val(afterSeq),
+              DSL.val(maxEvents),
+              DSL.val(maxBytes));
       List<EventRecord> rows =
           db.selectFrom(EVENT)
-              .where(EVENT.SANDBOX.eq(sandbox.value()), EVENT.SEQ.gt(afterSeq))
+              .where(EVENT.SANDBOX.eq(sandbox.value()), EVENT.SEQ.gt(afterSeq), EVENT.SEQ.le(last))
               .orderBy(EVENT.SEQ)
-              .limit(maxEvents)
               .fetch();
       return new EventPage(rows, maxBytes)
           .joined((call, channel, from, to) -> chunks(db, call, channel, from, to));

@@ -2,6 +2,7 @@ package dev.foredeck.core.gate;
 
 import dev.foredeck.protocol.Connection;
 import dev.foredeck.protocol.Message;
+import dev.foredeck.protocol.Wire.MalformedMessageException;
 import java.io.IOException;
 import java.util.ArrayList;
 import java.util.List;
@@ -47,7 +48,26 @@ final class Inbox {
     }
   }
 
+  /// What a message holds of the bound in bytes. One that has no place in a process's stream is not
+  /// kept until somebody looks at it: a listing has a megabyte, and they are as many as the agent
+  /// likes.
+  private static int weight(Message message) throws MalformedMessageException {
+    return switch (message) {
+      case Message.Output output -> output.bytes().length;
+      case Message.Started _,
+          Message.Ended _,
+          Message.Failure _,
+          Message.StdinAck _,
+          Message.Done _ ->
+          0;
+      case Message other ->
+          throw new MalformedMessageException(
+              "a " + other.getClass().getSimpleName() + " in a process's stream");
+    };
+  }
+
   private void put(Message message) throws IOException {
+    int weight = weight(message);
     lock.lock();
     try {
       while ((waiting.size() >= maxMessages || waitingBytes >= maxBytes) && !closed) {
@@ -57,9 +77,7 @@ final class Inbox {
         throw new IOException("nobody takes messages any more");
       }
       waiting.add(message);
-      if (message instanceof Message.Output output) {
-        waitingBytes += output.bytes().length;
-      }
+      waitingBytes += weight;
       changed.signalAll();
     } finally {
       lock.unlock();

@@ -88,9 +88,9 @@ final class SandboxLoop {
     wake();
   }
 
-  void awaitEnd() {
+  void awaitEnd(long nanos) {
     try {
-      boolean _ = done.await(patience.stop().toMillis() * 2, TimeUnit.MILLISECONDS);
+      boolean _ = done.await(nanos, TimeUnit.NANOSECONDS);
     } catch (InterruptedException e) {
       Thread.currentThread().interrupt();
     }
@@ -131,9 +131,25 @@ final class SandboxLoop {
     } catch (InterruptedException e) {
       Thread.currentThread().interrupt();
     } finally {
-      stopRunners();
+      try {
+        stopRunners();
+        endFlows();
+      } finally {
+        done.countDown();
+      }
+    }
+  }
+
+  /// Nobody looks after the sandbox from here on, so nothing of it goes to the web: what is under
+  /// way ends now, while its flows can still be recorded.
+  private void endFlows() {
+    try {
+      around.egress().close(id);
+      flows.flush(patience.stop());
+    } catch (InterruptedException e) {
+      Thread.currentThread().interrupt();
+    } finally {
       flows.close();
-      done.countDown();
     }
   }
 

@@ -43,8 +43,8 @@ public interface Store extends AutoCloseable {
   /// A sandbox's calls that have not ended, oldest first.
   List<Call> liveCalls(Id sandbox);
 
-  /// Events after `afterSeq`, oldest first, output joined in. At most `maxEvents` and about
-  /// `maxBytes` of output, at least one event when there is one.
+  /// Events after `afterSeq`, oldest first, output joined in. At most `maxEvents`, about `maxBytes`
+  /// of output and about as much of other data; at least one event when there is one.
   List<Event> events(Id sandbox, long afterSeq, int maxEvents, int maxBytes);
 
   /// The seq of the last event of a log, 0 when there is none.

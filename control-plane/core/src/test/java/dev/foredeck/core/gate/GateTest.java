@@ -458,15 +458,19 @@ final class GateTest {
   @Test
   void cancelEndsARunningProcessEvenOneThatIgnoresTerm() {
     world.limits = limits(8, 1 << 20);
+    CountDownLatch deaf = new CountDownLatch(1);
     world.backend.program(
         "stubborn",
         self -> {
           self.ignoreTerm();
+          deaf.countDown();
           self.waitForever();
           return 0;
         });
     Sandbox sandbox = world.ready();
     Call call = world.running(sandbox.id(), "stubborn");
+    // It runs as soon as the agent says so, and ignores TERM a moment later.
+    World.awaitLatch(deaf);
     gate().cancel(OPERATION, call.id());
     gate().cancel(OPERATION, call.id());
     Call ended = world.ended(call.id());

@@ -13,6 +13,7 @@ public final class FakeGateway implements EgressGateway {
   private record Way(EgressRules rules, FlowRecorder flows) {}
 
   private final Map<Id, Way> ways = new ConcurrentHashMap<>();
+  private final Map<Id, Flow> underWay = new ConcurrentHashMap<>();
   private final AtomicInteger failures = new AtomicInteger();
 
   /// The next `n` attempts to listen fail.
@@ -31,7 +32,11 @@ public final class FakeGateway implements EgressGateway {
 
   @Override
   public void close(Id sandbox) {
-    ways.remove(sandbox);
+    Way way = ways.remove(sandbox);
+    Flow flow = underWay.remove(sandbox);
+    if (way != null && flow != null) {
+      way.flows().record(flow);
+    }
   }
 
   @Override
@@ -53,6 +58,11 @@ public final class FakeGateway implements EgressGateway {
 
   public Verdict decide(Id sandbox, String host, int port) {
     return way(sandbox).rules().decide(host, port, "CONNECT", "");
+  }
+
+  /// A flow that ends when the sandbox's way is closed.
+  public void begin(Id sandbox, Flow flow) {
+    underWay.put(sandbox, flow);
   }
 
   public void record(Id sandbox, Flow flow) {

@@ -279,6 +279,16 @@ final class LauncherTest {
     assertThat(world.events(other.id(), "egress.flow").getFirst().call()).isEmpty();
   }
 
+  @Test
+  void aFlowUnderWayWhenTheControlPlaneStopsIsInTheLog() {
+    Sandbox sandbox = world.ready();
+    world.gateway.begin(sandbox.id(), flow(""));
+    world.close();
+    assertThat(world.events(sandbox.id(), "egress.flow")).hasSize(1);
+    world.restart();
+    World.await(() -> world.gateway.isOpen(sandbox.id()));
+  }
+
   // Reaper.
 
   @Test

@@ -539,15 +539,18 @@ public final class InMemoryStore implements Store {
     return read(() -> {
       List<Event> page = new ArrayList<>();
       long bytes = 0;
+      long dataBytes = 0;
       for (StoredEvent stored : logs.getOrDefault(sandbox, List.of())) {
         if (stored.seq() <= afterSeq) {
           continue;
         }
         long length = outputLength(stored.event());
-        if (page.size() >= maxEvents || (!page.isEmpty() && bytes + length > maxBytes)) {
+        if (page.size() >= maxEvents
+            || (!page.isEmpty() && (bytes + length > maxBytes || dataBytes >= maxBytes))) {
           break;
         }
         bytes += length;
+        dataBytes += stored.event().data().toString().length();
         page.add(
             new Event(
                 stored.seq(),

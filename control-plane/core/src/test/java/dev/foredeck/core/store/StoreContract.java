@@ -740,6 +740,19 @@ public abstract class StoreContract {
   }
 
   @Test
+  void aPageOfLargeEventsEndsNearItsBytesToo() {
+    Sandbox sandbox = created();
+    for (int i = 0; i < 4; i++) {
+      assertCommitted(
+          commit(sandbox.id(), new AppendEvent(event("call.requested", "x".repeat(100_000)))));
+    }
+    assertThat(store().events(sandbox.id(), 0, 10, 150_000)).hasSize(2);
+    assertThat(store().events(sandbox.id(), 2, 10, 1)).extracting(Event::seq).containsExactly(3L);
+    assertThat(store().events(sandbox.id(), 0, 3, 1_000_000)).hasSize(3);
+    assertThat(store().events(sandbox.id(), 4, 10, 150_000)).isEmpty();
+  }
+
+  @Test
   void aRefusedCommitLeavesNothing() {
     Sandbox sandbox = created();
     Call call = createdCall(sandbox);
