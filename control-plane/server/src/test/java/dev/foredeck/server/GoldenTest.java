@@ -19,7 +19,7 @@ import java.util.Map;
 import java.util.Optional;
 import org.junit.jupiter.api.Test;
 
-/// The exact bodies of answers and problems. `-Dgolden=write` writes them anew.
+/// The exact bodies of answers and problems. `./foredeck golden` writes them anew.
 class GoldenTest {
   private static final Path FOLDER = Path.of("src/test/resources/golden");
   private static final ObjectMapper MAPPER =
@@ -29,7 +29,7 @@ class GoldenTest {
     JsonNode json = MAPPER.readTree(body);
     String text = MAPPER.writeValueAsString(json) + "\n";
     Path file = FOLDER.resolve(name + ".json");
-    if ("write".equals(System.getProperty("golden"))) {
+    if (Boolean.getBoolean("foredeck.golden.write")) {
       Files.createDirectories(FOLDER);
       Files.writeString(file, text, StandardCharsets.UTF_8);
     }

@@ -9,13 +9,9 @@ import org.jooq.meta.jaxb.Generator;
 import org.jooq.meta.jaxb.Jdbc;
 import org.jooq.meta.jaxb.Target;
 
-/// Makes `dev.foredeck.store.generated` from the migrations, by way of a real PostgreSQL. After a
-/// new migration run, from `control-plane/store`:
-///
-///     ../../mvnw -q test-compile exec:java -Dexec.classpathScope=test \
-///         -Dexec.mainClass=dev.foredeck.store.JooqGeneration
-///
-/// [JooqGenerationTest] fails for as long as this was not done.
+/// Makes `dev.foredeck.store.generated` from the migrations, by way of a real PostgreSQL: what
+/// `./foredeck schema` runs after a new migration. [JooqGenerationTest] fails for as long as this
+/// was not done.
 public final class JooqGeneration {
   static final String PACKAGE = "dev.foredeck.store.generated";
 

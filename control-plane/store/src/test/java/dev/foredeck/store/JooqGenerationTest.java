@@ -12,11 +12,19 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
 final class JooqGenerationTest {
+  /// `./foredeck schema` writes instead of comparing.
+  private static final boolean WRITE = Boolean.getBoolean("foredeck.schema.write");
+
+  private static final Path COMMITTED = Path.of("src/generated/jooq");
+
   @Test
   void whatIsCommittedIsWhatTheMigrationsGive(@TempDir Path fresh) throws Exception {
-    JooqGeneration.main(new String[] {fresh.toString()});
-    assertThat(sources(Path.of("src/generated/jooq")))
-        .as("run JooqGeneration and commit what it makes")
+    JooqGeneration.main(new String[] {(WRITE ? COMMITTED : fresh).toString()});
+    if (WRITE) {
+      return;
+    }
+    assertThat(sources(COMMITTED))
+        .as("run ./foredeck schema and commit what it makes")
         .isEqualTo(sources(fresh))
         .isNotEmpty();
   }

@@ -46,13 +46,13 @@ class WireTest {
         : Stream.of(type);
   }
 
-  /// Run with `-Dgolden.write=true` after a deliberate change, and read the difference.
+  /// Run with `./foredeck golden` after a deliberate change, and read the difference.
   @ParameterizedTest
   @MethodSource("samples")
   void writesTheGoldenFrame(Message sample) throws IOException {
     String hex = HexFormat.of().formatHex(Wire.encode(sample)).replaceAll("(.{64})", "$1\n");
     Path file = GOLDEN.resolve(sample.getClass().getSimpleName() + ".hex");
-    if (Boolean.getBoolean("golden.write")) {
+    if (Boolean.getBoolean("foredeck.golden.write")) {
       Files.createDirectories(GOLDEN);
       Files.writeString(file, hex.strip() + "\n");
     }

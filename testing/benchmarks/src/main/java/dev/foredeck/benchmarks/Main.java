@@ -83,6 +83,7 @@ public final class Main {
       }
       removeTree(data);
     }
+    gate();
     decisions();
     write(report);
   }
@@ -307,6 +308,18 @@ public final class Main {
       }
     }
     return 0;
+  }
+
+  private void gate() throws Exception {
+    Path folder = Files.createTempDirectory(Path.of("/var/tmp"), "foredeck-bench-");
+    Files.setPosixFilePermissions(folder, PosixFilePermissions.fromString("rwxr-xr-x"));
+    try {
+      List<Samples> both = GateCost.measure(folder);
+      rows.add(both.get(0).row("1 / 5"));
+      rows.add(both.get(1).row("baseline"));
+    } finally {
+      removeTree(folder);
+    }
   }
 
   /// A policy of 50 rules, a call that matches the last: measured in batches, because one decision
