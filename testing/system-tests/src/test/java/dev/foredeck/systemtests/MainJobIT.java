@@ -240,10 +240,30 @@ class MainJobIT {
   void survivesAForkBomb() {
     String sandbox = client.sandbox(small().toString());
     ObjectNode body =
-        Client.MAPPER.createObjectNode().put("tool", "process.start").put("timeout", "2s");
-    body.putArray("argv").add("bash").add("-c").add(":(){ :|:& };: ; sleep 30");
-    client.post("/v1/sandboxes/" + sandbox + "/calls", body.toString());
+        Client.MAPPER
+            .createObjectNode()
+            .put("tool", "process.start")
+            .put("timeout", "3s")
+            .put("background", true);
+    body.putArray("argv")
+        .add("python3")
+        .add("-c")
+        .add("import os\nwhile True:\n  try: os.fork()\n  except OSError: pass");
+    Answer started = client.post("/v1/sandboxes/" + sandbox + "/calls", body.toString());
+    Client.sleep(1000);
+    // The flood has every process it can get; the agent serves all the same.
+    assertThat(client.put("/v1/sandboxes/" + sandbox + "/files/x", new byte[1]).status())
+        .isBetween(200, 204);
+    JsonNode json = started.json();
+    String call = (json.has("call") ? json.path("call") : json).path("id").asText();
+    assertThat(awaitCall(call).path("status").asText()).isEqualTo("timeout");
+    // The first process is gone; what it left behind gets KILL when the grace is over.
     JsonNode after = client.run(sandbox, "echo", "still here");
+    for (int i = 0; i < 40 && !after.path("status").asText().equals("exited"); i++) {
+      assertThat(after.path("reason").asText()).contains("no room for another process");
+      Client.sleep(500);
+      after = client.run(sandbox, "echo", "still here");
+    }
     assertThat(after.path("stdout").asText()).as(after.toString()).isEqualTo("still here\n");
   }
 
