@@ -45,8 +45,7 @@ final class Plane implements AutoCloseable {
       Path data = Files.createTempDirectory(Path.of("/var/tmp"), "foredeck-test-");
       Files.setPosixFilePermissions(data, PosixFilePermissions.fromString("rwxr-xr-x"));
       Plane plane =
-          new Plane(
-              data, data.resolve("test.log"), driver, freePort(), new TreeMap<>(environment));
+          new Plane(data, data.resolve("test.log"), driver, freePort(), new TreeMap<>(environment));
       plane.start();
       return plane;
     } catch (IOException e) {
