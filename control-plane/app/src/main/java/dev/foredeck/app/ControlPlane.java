@@ -190,10 +190,22 @@ final class ControlPlane implements AutoCloseable {
                     configuration.dataDir().resolve("postgres"), random, DATABASE));
         url = new DatabaseUrl(postgres.jdbcUrl(), EmbeddedPostgres.USER, postgres.password());
       }
-      return keep(PostgresStore.open(url, random, clock));
+      return keep(opened(url, random, clock));
     } catch (IOException e) {
       throw new ConfigurationException("the database cannot be used: " + e.getMessage());
-    } catch (StoreUnavailableException | IllegalArgumentException | IllegalStateException e) {
+    } catch (StoreUnavailableException | IllegalArgumentException e) {
+      throw new ConfigurationException("the database cannot be used: " + e.getMessage());
+    }
+  }
+
+  /// A server that is too old, or set up to lose what it acknowledges, is the operator's to change.
+  private static Store opened(DatabaseUrl url, SecureRandom random, Clock clock) {
+    try {
+      return PostgresStore.open(url, random, clock);
+    } catch (IllegalStateException e) {
+      if (e.getCause() != null) {
+        LOG.error("the database cannot be used", e);
+      }
       throw new ConfigurationException("the database cannot be used: " + e.getMessage());
     }
   }

@@ -41,6 +41,9 @@ final class DataDirectory implements AutoCloseable {
 
   /// @throws ConfigurationException when it cannot be used, or another control plane holds it
   static DataDirectory open(Path path) {
+    if (Files.exists(path) && !Files.isDirectory(path)) {
+      throw new ConfigurationException("the data folder " + path + " is a file, not a folder");
+    }
     try {
       Files.createDirectories(path);
       FileChannel channel =

@@ -1,8 +1,10 @@
 package dev.foredeck.app;
 
+import dev.foredeck.app.Configuration.ConfigurationException;
 import java.io.IOException;
 import java.io.InputStream;
 import java.io.UncheckedIOException;
+import java.nio.charset.CharacterCodingException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -18,6 +20,7 @@ final class PolicySources {
 
   private PolicySources() {}
 
+  /// @throws ConfigurationException when one of the operator's cannot be read
   static Map<String, String> read(Path folder) {
     Map<String, String> sources = new TreeMap<>();
     for (String name : resource("index").lines().map(String::strip).toList()) {
@@ -35,14 +38,24 @@ final class PolicySources {
                 .toList();
         for (Path file : policies) {
           String fileName = file.getFileName().toString();
-          sources.put(
-              fileName.substring(0, fileName.length() - ".yaml".length()), Files.readString(file));
+          sources.put(fileName.substring(0, fileName.length() - ".yaml".length()), text(file));
         }
-      } catch (IOException e) {
-        throw new UncheckedIOException(e);
+      } catch (IOException | UncheckedIOException e) {
+        throw new ConfigurationException(
+            "the policies in " + folder + " cannot be read: " + e.getMessage());
       }
     }
     return sources;
+  }
+
+  private static String text(Path file) {
+    try {
+      return Files.readString(file);
+    } catch (CharacterCodingException _) {
+      throw new ConfigurationException("the policy " + file + " is not valid UTF-8");
+    } catch (IOException e) {
+      throw new ConfigurationException("the policy " + file + " cannot be read: " + e.getMessage());
+    }
   }
 
   private static String resource(String name) {

@@ -290,7 +290,9 @@ final class Fields {
     return name.replace("~", "~0").replace("/", "~1");
   }
 
+  /// Edits between two names; neighbours that were swapped are one.
   private static int distance(String a, String b) {
+    int[] beforePrevious = new int[b.length() + 1];
     int[] previous = new int[b.length() + 1];
     for (int j = 0; j <= b.length(); j++) {
       previous[j] = j;
@@ -299,14 +301,22 @@ final class Fields {
       int[] current = new int[b.length() + 1];
       current[0] = i;
       for (int j = 1; j <= b.length(); j++) {
-        int change =
-            Character.toLowerCase(a.charAt(i - 1)) == Character.toLowerCase(b.charAt(j - 1))
-                ? 0
-                : 1;
+        int change = same(a.charAt(i - 1), b.charAt(j - 1)) ? 0 : 1;
         current[j] = Math.min(Math.min(current[j - 1], previous[j]) + 1, previous[j - 1] + change);
+        if (i > 1
+            && j > 1
+            && same(a.charAt(i - 1), b.charAt(j - 2))
+            && same(a.charAt(i - 2), b.charAt(j - 1))) {
+          current[j] = Math.min(current[j], beforePrevious[j - 2] + 1);
+        }
       }
+      beforePrevious = previous;
       previous = current;
     }
     return previous[b.length()];
+  }
+
+  private static boolean same(char a, char b) {
+    return Character.toLowerCase(a) == Character.toLowerCase(b);
   }
 }

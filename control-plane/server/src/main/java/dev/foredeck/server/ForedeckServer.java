@@ -236,13 +236,18 @@ public final class ForedeckServer implements AutoCloseable {
     } catch (ExecutionException e) {
       made.close();
       throw new IllegalStateException(
-          "cannot listen on " + listen.host() + ":" + listen.port() + ": " + e.getCause(), e);
+          "cannot listen on " + listen.host() + ":" + listen.port() + ": " + why(e), e);
     } catch (InterruptedException e) {
       Thread.currentThread().interrupt();
       made.close();
       throw new IllegalStateException("interrupted while starting to listen", e);
     }
     return http.actualPort();
+  }
+
+  private static String why(ExecutionException e) {
+    Throwable cause = e.getCause() == null ? e : e.getCause();
+    return cause.getMessage() == null ? cause.toString() : cause.getMessage();
   }
 
   /// Stops: no new connection, feeds end, waiting answers say `shutting-down`, work in hand is

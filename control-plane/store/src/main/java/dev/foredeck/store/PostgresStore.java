@@ -554,7 +554,10 @@ public final class PostgresStore implements Store {
             .where(COMMITTER.AT.lt(Wire.time(now.minus(FORGET_COMMITTERS_AFTER))))
             .execute();
       } catch (DataAccessException e) {
-        LOGGER.warn("the database's hourly round failed; the next one tries again", e);
+        // A store that is closed within its first round has lost its pool, not its database.
+        if (!closed) {
+          LOGGER.warn("the database's hourly round failed; the next one tries again", e);
+        }
       }
       try {
         TimeUnit.NANOSECONDS.sleep(MAINTAIN_EVERY.toNanos());

@@ -23,14 +23,16 @@ final class Plane implements AutoCloseable {
   private static final long READY_SECONDS = 120;
 
   private final Path data;
+  private final Path log;
   private final String driver;
   private final int port;
   private final Map<String, String> environment;
   private @Nullable Process process;
   private String key = "";
 
-  private Plane(Path data, String driver, int port, Map<String, String> environment) {
+  private Plane(Path data, Path log, String driver, int port, Map<String, String> environment) {
     this.data = data;
+    this.log = log;
     this.driver = driver;
     this.port = port;
     this.environment = environment;
@@ -42,7 +44,8 @@ final class Plane implements AutoCloseable {
       // Sandboxes' users and the database's must be able to pass through it.
       Path data = Files.createTempDirectory(Path.of("/var/tmp"), "foredeck-test-");
       Files.setPosixFilePermissions(data, PosixFilePermissions.fromString("rwxr-xr-x"));
-      Plane plane = new Plane(data, driver, freePort(), new TreeMap<>(environment));
+      Plane plane =
+          new Plane(data, data.resolve("test.log"), driver, freePort(), new TreeMap<>(environment));
       plane.start();
       return plane;
     } catch (IOException e) {
@@ -62,8 +65,50 @@ final class Plane implements AutoCloseable {
     }
   }
 
-  /// Starts the process again on the same folder and port, after [#kill] or [#stop].
-  void start() {
+  /// Starts one on a folder that the test made, where nothing runs yet; `close` removes its content
+  /// and the folder.
+  ///
+  /// @param log outside of the folder, for tests that leave no room in it
+  static Plane startIn(Path data, Path log, String driver) {
+    Plane plane = new Plane(data, log, driver, freePort(), new TreeMap<>());
+    plane.start();
+    return plane;
+  }
+
+  /// How a start-up ended that was expected to be refused.
+  record Refusal(int exitCode, String said) {}
+
+  /// Starts a process that must end by itself instead of serving.
+  ///
+  /// @param environment beside, or instead of, what this one has
+  static Refusal refused(Path data, Map<String, String> environment) {
+    Map<String, String> with = new TreeMap<>(environment);
+    with.putIfAbsent("FOREDECK_LISTEN", "127.0.0.1:" + freePort());
+    with.putIfAbsent("FOREDECK_DRIVER", "simulated");
+    with.putIfAbsent("FOREDECK_DATA", data.toString());
+    Path said = null;
+    try {
+      said = Files.createTempFile("foredeck-refused-", ".log");
+      Process process =
+          builder(with).redirectErrorStream(true).redirectOutput(said.toFile()).start();
+      if (!process.waitFor(READY_SECONDS, TimeUnit.SECONDS)) {
+        process.destroyForcibly().waitFor();
+        throw new IllegalStateException("it did not end by itself: " + Files.readString(said));
+      }
+      return new Refusal(process.exitValue(), Files.readString(said));
+    } catch (IOException e) {
+      throw new UncheckedIOException(e);
+    } catch (InterruptedException e) {
+      Thread.currentThread().interrupt();
+      throw new IllegalStateException(e);
+    } finally {
+      if (said != null) {
+        said.toFile().delete();
+      }
+    }
+  }
+
+  private static ProcessBuilder builder(Map<String, String> environment) {
     List<String> command = new ArrayList<>();
     command.add(Path.of(System.getProperty("java.home"), "bin", "java").toString());
     command.addAll(
@@ -82,6 +127,12 @@ final class Plane implements AutoCloseable {
         .keySet()
         .removeIf(name -> name.startsWith("FOREDECK_") && !name.equals("FOREDECK_AGENT_BUNDLE"));
     builder.environment().putAll(environment);
+    return builder;
+  }
+
+  /// Starts the process again on the same folder and port, after [#kill] or [#stop].
+  void start() {
+    ProcessBuilder builder = builder(environment);
     builder.environment().put("FOREDECK_LISTEN", "127.0.0.1:" + port);
     builder.environment().put("FOREDECK_DATA", data.toString());
     builder.environment().put("FOREDECK_DRIVER", driver);
@@ -129,7 +180,7 @@ final class Plane implements AutoCloseable {
   }
 
   Path log() {
-    return data.resolve("test.log");
+    return log;
   }
 
   long pid() {

@@ -29,7 +29,8 @@ public final class SimulatedDriver implements Driver {
   /// The name that the other drivers have it under, so that requests run on either.
   private static final String TEMPLATE = "host";
 
-  private static final List<String> WRITABLE = List.of("/workspace", "/tmp");
+  private static final List<String> WRITABLE =
+      List.of("/workspace", "/tmp", "/var/tmp", "/dev/shm");
   private static final long GREETING_MILLIS = 5_000;
   private static final long PAUSE_MILLIS = 20;
 
