@@ -43,8 +43,14 @@ final class Api {
     return send(request(path).build());
   }
 
-  void delete(String path) throws IOException, InterruptedException {
+  /// Destroys a sandbox and waits until it is gone: the control plane is stopped soon after, and
+  /// would leave it as it is.
+  void destroy(String sandbox) throws IOException, InterruptedException {
+    String path = "/v1/sandboxes/" + sandbox;
     send(request(path).DELETE().build());
+    while (!get(path).path("phase").asText().equals("gone")) {
+      Thread.sleep(5);
+    }
   }
 
   private JsonNode send(HttpRequest request) throws IOException, InterruptedException {

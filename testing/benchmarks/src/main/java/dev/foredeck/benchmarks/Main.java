@@ -175,7 +175,7 @@ public final class Main {
             CALLS,
             () -> api.get("/v1/sandboxes/" + sandbox + "/files/?stat=1"));
     rows.add(stat.row("-"));
-    api.delete("/v1/sandboxes/" + sandbox);
+    api.destroy(sandbox);
   }
 
   /// `posix_spawn` and `waitpid` of `true` by a small process, measured inside it: what the host
@@ -270,7 +270,7 @@ public final class Main {
             "Baseline of the same run: the same bytes through a pipe into a file with one fsync:"
                 + " %.0f MB/s.",
             OUTPUT_BYTES / 1e3 / pipe.percentile(50)));
-    api.delete("/v1/sandboxes/" + sandbox);
+    api.destroy(sandbox);
   }
 
   private void idle(Api api) throws Exception {
@@ -298,7 +298,7 @@ public final class Main {
                 + " MB.",
             rss / 1000.0,
             pss / 1000.0));
-    api.delete("/v1/sandboxes/" + sandbox);
+    api.destroy(sandbox);
   }
 
   private static long kilobytes(Path file, String key) throws IOException {
