@@ -2,6 +2,7 @@ package dev.foredeck.egress;
 
 import dev.foredeck.core.Id;
 import dev.foredeck.core.egress.EgressGateway;
+import dev.foredeck.core.egress.EgressPath;
 import java.io.IOException;
 import java.net.InetAddress;
 import java.nio.file.Path;
@@ -54,8 +55,16 @@ public final class HttpEgressGateway implements EgressGateway {
   }
 
   @Override
-  public void open(Id sandbox, Path socket, EgressRules rules, FlowRecorder flows)
+  public void open(Id sandbox, EgressPath path, EgressRules rules, FlowRecorder flows)
       throws IOException {
+    switch (path) {
+      case EgressPath.UnixSocket(Path socket) -> open(sandbox, socket, rules, flows);
+      case EgressPath.Credential _ ->
+          throw new IOException("this gateway listens on unix sockets alone");
+    }
+  }
+
+  void open(Id sandbox, Path socket, EgressRules rules, FlowRecorder flows) throws IOException {
     @Nullable SandboxEgress former;
     lock.lock();
     try {

@@ -17,6 +17,7 @@ import java.util.OptionalLong;
 /// @param cpuMillis most CPU, in thousandths of a core
 /// @param pids most processes and threads
 /// @param lifetime longest time to live
+/// @param isolation the least that must stand between sandbox and host
 public record Boundary(
     List<String> readOnly,
     List<String> readWrite,
@@ -24,7 +25,8 @@ public record Boundary(
     OptionalLong diskBytes,
     OptionalInt cpuMillis,
     OptionalInt pids,
-    Optional<Duration> lifetime) {
+    Optional<Duration> lifetime,
+    Isolation isolation) {
 
   public static final Boundary NONE =
       new Boundary(
@@ -34,7 +36,8 @@ public record Boundary(
           OptionalLong.empty(),
           OptionalInt.empty(),
           OptionalInt.empty(),
-          Optional.empty());
+          Optional.empty(),
+          Isolation.STANDARD);
 
   public Boundary {
     readOnly = List.copyOf(readOnly);

@@ -34,7 +34,8 @@ final class BoundaryReader {
       first = false;
     }
     Optional<Fields> fields =
-        node.flatMap(given -> Fields.of(given, "'boundary'", Set.of("files", "limits"), faults));
+        node.flatMap(given ->
+            Fields.of(given, "'boundary'", Set.of("files", "limits", "isolation"), faults));
     if (fields.isEmpty()) {
       return inherited;
     }
@@ -61,7 +62,8 @@ final class BoundaryReader {
         bytes(limits, "disk", inherited.diskBytes()),
         cpu(limits, inherited.cpuMillis()),
         pids(limits, inherited.pids()),
-        lifetime(limits, inherited.lifetime()));
+        lifetime(limits, inherited.lifetime()),
+        isolation(fields.get(), inherited.isolation()));
   }
 
   private Boundary both(Boundary left, Boundary right, YamlNode at) {
@@ -78,7 +80,8 @@ final class BoundaryReader {
         least(left.diskBytes(), right.diskBytes()),
         least(left.cpuMillis(), right.cpuMillis()),
         least(left.pids(), right.pids()),
-        least(left.lifetime(), right.lifetime()));
+        least(left.lifetime(), right.lifetime()),
+        left.isolation().and(right.isolation()));
   }
 
   private List<String> commonPaths(List<String> left, List<String> right, YamlNode at) {
@@ -261,6 +264,33 @@ final class BoundaryReader {
       return most;
     }
     return given;
+  }
+
+  private Isolation isolation(Fields boundary, Isolation inherited) {
+    Optional<YamlNode.Scalar> given = boundary.quantity("isolation");
+    if (given.isEmpty()) {
+      return inherited;
+    }
+    for (Isolation isolation : Isolation.values()) {
+      if (isolation.wireName().equals(given.get().text())) {
+        if (isolation.and(inherited) != isolation) {
+          faults.add(
+              given.get(),
+              "widens",
+              "'isolation' is weaker than what this policy extends has: " + inherited.wireName());
+          return inherited;
+        }
+        return isolation;
+      }
+    }
+    faults.add(
+        given.get(),
+        "bad-value",
+        "'"
+            + given.get().text()
+            + "' is not an isolation: standard (the host's kernel, held in), strong (a kernel of"
+            + " its own)");
+    return inherited;
   }
 
   private <T> Optional<T> limit(

@@ -127,6 +127,16 @@ class ExtendsTest {
   }
 
   @Test
+  void isolationIsNeverWeakened() {
+    String strong = named("base", "boundary: {isolation: strong}");
+    assertThat(compile("extends: [base]", Map.of("base", strong)).boundary().isolation())
+        .isEqualTo(Isolation.STRONG);
+    assertThat(faultsOf("extends: [base]\nboundary: {isolation: standard}", Map.of("base", strong)))
+        .singleElement()
+        .satisfies(fault -> assertThat(fault.message()).contains("weaker"));
+  }
+
+  @Test
   void limitsBecomeTheLeast() {
     Policy policy =
         child(
@@ -134,6 +144,7 @@ class ExtendsTest {
             boundary:
               files: {readOnly: [/opt], readWrite: [/workspace/app]}
               limits: {memory: 1Gi, disk: 3Gi, pids: 256}
+              isolation: strong
             results: [{id: cap, maxBytes: 1KiB}]
             """);
     assertThat(policy.boundary())
@@ -145,7 +156,8 @@ class ExtendsTest {
                 OptionalLong.of(3L << 30),
                 OptionalInt.of(2_000),
                 OptionalInt.of(256),
-                Optional.of(Duration.ofHours(2))));
+                Optional.of(Duration.ofHours(2)),
+                Isolation.STRONG));
     assertThat(policy.maxResultBytes()).hasValue(1024);
   }
 
@@ -157,6 +169,7 @@ class ExtendsTest {
         "boundary: {limits: {cpu: 2001m}} | what this policy extends has: 2000m",
         "boundary: {limits: {pids: 257}} | what this policy extends has: 256",
         "boundary: {limits: {lifetime: 121m}} | what this policy extends has: 7200s",
+        "boundary: {isolation: stong} | is not an isolation",
         "boundary: {files: {readWrite: [/opt]}} | is not writable in what this policy extends",
         "boundary: {files: {readWrite: [/]}} | absolute path",
         "boundary: {files: {readWrite: [/workspaces]}} | is not writable",

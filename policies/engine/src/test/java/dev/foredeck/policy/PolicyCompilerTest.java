@@ -67,6 +67,7 @@ class PolicyCompilerTest {
             boundary:
               files: {readOnly: [/usr], readWrite: [/workspace]}
               limits: {memory: 2Gi, disk: 512MiB, cpu: 500m, pids: 256, lifetime: 1h30m}
+              isolation: strong
             results: [{id: a, maxBytes: 1MiB}, {id: b, maxBytes: 2000}]
             """);
     assertThat(policy.shadow()).isTrue();
@@ -80,7 +81,8 @@ class PolicyCompilerTest {
                 OptionalLong.of(512L << 20),
                 OptionalInt.of(500),
                 OptionalInt.of(256),
-                Optional.of(Duration.ofMinutes(90))));
+                Optional.of(Duration.ofMinutes(90)),
+                Isolation.STRONG));
   }
 
   @Test

@@ -1,9 +1,9 @@
 package dev.foredeck.core.driver;
 
 import dev.foredeck.core.Id;
+import dev.foredeck.core.egress.EgressPath;
 import dev.foredeck.protocol.Connection;
 import dev.foredeck.protocol.Message.Greeting;
-import java.nio.file.Path;
 import java.time.Duration;
 import java.util.List;
 import java.util.Optional;
@@ -46,10 +46,11 @@ public interface Driver extends AutoCloseable {
   /// @throws DriverException.NotThere as soon as the backend knows that the agent's process is gone
   AgentConnection connect(Id sandbox, String token, Duration timeout) throws DriverException;
 
-  /// Where the egress gateway must listen so that the sandbox's bridge reaches it: a unix socket
-  /// path (its folder exists once [#launch] has returned); empty for backends that reach the
-  /// gateway otherwise.
-  Optional<Path> egressSocket(Id sandbox);
+  /// How the sandbox's bridge reaches the egress gateway, known once [#launch] has returned; empty
+  /// where the backend gives no way to the web at all.
+  ///
+  /// @param token the sandbox's
+  Optional<EgressPath> egressPath(Id sandbox, String token);
 
   /// Stops watching and listening. Leaves every sandbox running.
   @Override

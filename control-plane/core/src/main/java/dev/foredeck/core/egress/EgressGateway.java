@@ -2,23 +2,21 @@ package dev.foredeck.core.egress;
 
 import dev.foredeck.core.Id;
 import java.io.IOException;
-import java.nio.file.Path;
 
 /// The governed way to the web: an HTTP proxy per sandbox. Denies until opened.
 public interface EgressGateway extends AutoCloseable {
 
-  /// Listens for one sandbox on its own unix socket. Idempotent: opening again replaces the socket
-  /// and the rules.
+  /// Lets one sandbox in. Idempotent: opening again replaces the way and the rules.
   ///
-  /// @param socket where to listen; a stale socket file is replaced
+  /// @param path how the sandbox comes; a stale socket file is replaced
   /// @param rules decides on each connection
   /// @param flows is told of each flow when it ends, refusals included; must not block for long
-  void open(Id sandbox, Path socket, EgressRules rules, FlowRecorder flows) throws IOException;
+  void open(Id sandbox, EgressPath path, EgressRules rules, FlowRecorder flows) throws IOException;
 
-  /// Stops listening for a sandbox, ends its connections, removes the socket file. Idempotent.
+  /// Shuts a sandbox out and ends its connections; a socket file is removed. Idempotent.
   void close(Id sandbox);
 
-  /// Closes every sandbox's listener.
+  /// Shuts every sandbox out.
   @Override
   void close();
 

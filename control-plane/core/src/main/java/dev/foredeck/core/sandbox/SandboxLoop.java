@@ -256,9 +256,9 @@ final class SandboxLoop {
 
   /// Opens the way to the web under the policy that the sandbox started under.
   private void openEgress(Sandbox sandbox) throws IOException {
-    var socket = around.driver().egressSocket(id);
-    if (socket.isPresent()) {
-      around.egress().open(id, socket.get(), rules(sandbox), flows);
+    var path = around.driver().egressPath(id, around.agents().token(id));
+    if (path.isPresent()) {
+      around.egress().open(id, path.get(), rules(sandbox), flows);
     }
   }
 

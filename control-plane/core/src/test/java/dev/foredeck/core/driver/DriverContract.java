@@ -9,7 +9,9 @@ import dev.foredeck.core.Resources;
 import dev.foredeck.core.driver.AgentDialogue.Outcome;
 import dev.foredeck.core.driver.BackendState.Status;
 import dev.foredeck.core.driver.Driver.AgentConnection;
+import dev.foredeck.core.egress.EgressPath;
 import dev.foredeck.policy.Boundary;
+import dev.foredeck.policy.Isolation;
 import dev.foredeck.protocol.Connection;
 import dev.foredeck.protocol.Message;
 import dev.foredeck.protocol.Message.FailureCode;
@@ -334,9 +336,10 @@ public abstract class DriverContract {
   void theEgressSocketHasItsFolder() throws Exception {
     Id id = launched();
 
-    driver()
-        .egressSocket(id)
-        .ifPresent(socket -> assertThat(Files.isDirectory(socket.resolveSibling(""))).isTrue());
+    if (driver().egressPath(id, TOKEN).orElse(null)
+        instanceof EgressPath.UnixSocket(java.nio.file.Path socket)) {
+      assertThat(Files.isDirectory(socket.resolveSibling(""))).isTrue();
+    }
   }
 
   protected static Boundary files(List<String> readOnly, List<String> readWrite) {
@@ -347,6 +350,7 @@ public abstract class DriverContract {
         OptionalLong.empty(),
         OptionalInt.empty(),
         OptionalInt.empty(),
-        Optional.empty());
+        Optional.empty(),
+        Isolation.STANDARD);
   }
 }

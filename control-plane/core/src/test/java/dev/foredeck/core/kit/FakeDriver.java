@@ -5,6 +5,7 @@ import dev.foredeck.core.driver.BackendState;
 import dev.foredeck.core.driver.Driver;
 import dev.foredeck.core.driver.DriverException;
 import dev.foredeck.core.driver.LaunchSpec;
+import dev.foredeck.core.egress.EgressPath;
 import dev.foredeck.protocol.Connection;
 import dev.foredeck.protocol.LoopbackConnection;
 import dev.foredeck.protocol.Message;
@@ -108,8 +109,9 @@ public final class FakeDriver implements Driver {
   }
 
   @Override
-  public Optional<Path> egressSocket(Id sandbox) {
-    return Optional.of(Path.of("/nowhere", sandbox.value(), "egress.sock"));
+  public Optional<EgressPath> egressPath(Id sandbox, String token) {
+    return Optional.of(
+        new EgressPath.UnixSocket(Path.of("/nowhere", sandbox.value(), "egress.sock")));
   }
 
   /// What the kernel does to the connections of a process that dies.

@@ -2,8 +2,8 @@ package dev.foredeck.core.kit;
 
 import dev.foredeck.core.Id;
 import dev.foredeck.core.egress.EgressGateway;
+import dev.foredeck.core.egress.EgressPath;
 import java.io.IOException;
-import java.nio.file.Path;
 import java.util.Map;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.atomic.AtomicInteger;
@@ -22,7 +22,7 @@ public final class FakeGateway implements EgressGateway {
   }
 
   @Override
-  public void open(Id sandbox, Path socket, EgressRules rules, FlowRecorder flows)
+  public void open(Id sandbox, EgressPath path, EgressRules rules, FlowRecorder flows)
       throws IOException {
     if (failures.getAndUpdate(n -> Math.max(0, n - 1)) > 0) {
       throw new IOException("the address is in use");

@@ -5,7 +5,7 @@ import dev.foredeck.core.driver.BackendState;
 import dev.foredeck.core.driver.Driver;
 import dev.foredeck.core.driver.DriverException;
 import dev.foredeck.core.driver.LaunchSpec;
-import java.nio.file.Path;
+import dev.foredeck.core.egress.EgressPath;
 import java.time.Duration;
 import java.util.List;
 import java.util.Optional;
@@ -85,8 +85,8 @@ public final class MortalDriver implements Driver {
   }
 
   @Override
-  public Optional<Path> egressSocket(Id sandbox) {
-    return inner.egressSocket(sandbox);
+  public Optional<EgressPath> egressPath(Id sandbox, String token) {
+    return inner.egressPath(sandbox, token);
   }
 
   @Override

@@ -2,6 +2,8 @@ package dev.foredeck.driver.local;
 
 import dev.foredeck.core.Id;
 import dev.foredeck.core.driver.DriverException;
+import dev.foredeck.driver.host.Deadline;
+import dev.foredeck.driver.host.KernelTables;
 import java.io.IOException;
 import java.nio.file.DirectoryNotEmptyException;
 import java.nio.file.DirectoryStream;

@@ -1,6 +1,8 @@
 package dev.foredeck.driver.local;
 
+import dev.foredeck.core.Hashes;
 import dev.foredeck.core.driver.DriverException;
+import dev.foredeck.driver.host.Trees;
 import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.nio.charset.StandardCharsets;
@@ -213,7 +215,7 @@ final class HostTemplate {
                 .append('\n');
           });
     }
-    byte[] digest = LocalConfig.sha256(seen.toString().getBytes(StandardCharsets.UTF_8));
+    byte[] digest = Hashes.sha256Bytes(seen.toString().getBytes(StandardCharsets.UTF_8));
     return HexFormat.of().formatHex(digest, 0, 8);
   }
 

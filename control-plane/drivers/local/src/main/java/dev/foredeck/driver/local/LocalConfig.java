@@ -1,11 +1,10 @@
 package dev.foredeck.driver.local;
 
+import dev.foredeck.core.Hashes;
 import dev.foredeck.core.Id;
+import dev.foredeck.driver.host.Folder;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
-import java.security.MessageDigest;
-import java.security.NoSuchAlgorithmException;
-import java.util.HexFormat;
 
 /// Where the local driver keeps what it makes, and how much it may make.
 ///
@@ -68,15 +67,7 @@ public record LocalConfig(
   /// Eight hexadecimal digits that tell data folders apart.
   static String hash(Path dataDir) {
     byte[] path = dataDir.toAbsolutePath().normalize().toString().getBytes(StandardCharsets.UTF_8);
-    return HexFormat.of().formatHex(sha256(path), 0, 4);
-  }
-
-  static byte[] sha256(byte[] bytes) {
-    try {
-      return MessageDigest.getInstance("SHA-256").digest(bytes);
-    } catch (NoSuchAlgorithmException e) {
-      throw new IllegalStateException("every Java has SHA-256", e);
-    }
+    return Hashes.sha256(path).substring(0, 8);
   }
 
   Path sandboxes() {
@@ -107,41 +98,5 @@ public record LocalConfig(
 
   Folder folder(Id sandbox) {
     return new Folder(sandboxes().resolve(sandbox.value()));
-  }
-
-  /// What one sandbox has under `dataDir`.
-  record Folder(Path path) {
-    /// Says what it was launched from.
-    Path launch() {
-      return path.resolve("launch.json");
-    }
-
-    /// Says which process it is; written last.
-    Path process() {
-      return path.resolve("process.json");
-    }
-
-    Path bundle() {
-      return path.resolve("bundle");
-    }
-
-    Path image() {
-      return path.resolve("disk.img");
-    }
-
-    /// The image's mount point.
-    Path disk() {
-      return path.resolve("disk");
-    }
-
-    /// Beside the workspace on the sandbox's own disk, so that it counts against the sandbox's
-    /// limit; not in the workspace, so that nobody in there can open it.
-    Path agentLog() {
-      return disk().resolve("agent.log");
-    }
-
-    Path workspace() {
-      return disk().resolve("workspace");
-    }
   }
 }

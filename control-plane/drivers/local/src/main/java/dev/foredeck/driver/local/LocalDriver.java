@@ -1,13 +1,25 @@
 package dev.foredeck.driver.local;
 
 import com.fasterxml.jackson.databind.node.ObjectNode;
+import dev.foredeck.core.Hashes;
 import dev.foredeck.core.Id;
 import dev.foredeck.core.driver.BackendState;
 import dev.foredeck.core.driver.BackendState.Status;
 import dev.foredeck.core.driver.Driver;
 import dev.foredeck.core.driver.DriverException;
 import dev.foredeck.core.driver.LaunchSpec;
-import dev.foredeck.driver.local.LocalConfig.Folder;
+import dev.foredeck.core.egress.EgressPath;
+import dev.foredeck.driver.host.AgentSocket;
+import dev.foredeck.driver.host.Command;
+import dev.foredeck.driver.host.Deadline;
+import dev.foredeck.driver.host.Disk;
+import dev.foredeck.driver.host.Folder;
+import dev.foredeck.driver.host.KernelTables;
+import dev.foredeck.driver.host.Records;
+import dev.foredeck.driver.host.Trees;
+import dev.foredeck.driver.host.UidSlots;
+import dev.foredeck.driver.host.WritablePlaces;
+import dev.foredeck.policy.Isolation;
 import java.io.IOException;
 import java.nio.channels.FileChannel;
 import java.nio.charset.StandardCharsets;
@@ -108,6 +120,10 @@ public final class LocalDriver implements Driver {
       throw new DriverException.Refused(
           "the local driver has no template " + spec.template() + ", only " + HostTemplate.NAME);
     }
+    if (spec.boundary().isolation() == Isolation.STRONG) {
+      throw new DriverException.Refused(
+          "the local driver cannot give isolation strong (boundary.isolation) on this host");
+    }
     WritablePlaces.check(spec.resources(), spec.boundary());
     WritablePlaces writable = WritablePlaces.of(spec.boundary());
     Id id = spec.sandbox();
@@ -180,7 +196,7 @@ public final class LocalDriver implements Driver {
 
     makePrivate(folder.path());
     makePrivate(folder.bundle());
-    byte[] tokenHash = LocalConfig.sha256(spec.token().getBytes(StandardCharsets.UTF_8));
+    byte[] tokenHash = Hashes.sha256Bytes(spec.token().getBytes(StandardCharsets.UTF_8));
     Records.writeLaunch(folder.launch(), tokenHash);
     observer.reached(Step.FOLDER_MADE);
 
@@ -469,7 +485,7 @@ public final class LocalDriver implements Driver {
           Records.readTokenHash(folder.launch())
               .orElseThrow(() -> new DriverException.NotThere("no sandbox " + sandbox));
       if (!MessageDigest.isEqual(
-          hash, LocalConfig.sha256(token.getBytes(StandardCharsets.UTF_8)))) {
+          hash, Hashes.sha256Bytes(token.getBytes(StandardCharsets.UTF_8)))) {
         throw new DriverException.Refused("this is not the token of sandbox " + sandbox);
       }
       while (true) {
@@ -528,8 +544,9 @@ public final class LocalDriver implements Driver {
   }
 
   @Override
-  public Optional<Path> egressSocket(Id sandbox) {
-    return Optional.of(config.socketFolder(sandbox).resolve("egress.sock"));
+  public Optional<EgressPath> egressPath(Id sandbox, String token) {
+    return Optional.of(
+        new EgressPath.UnixSocket(config.socketFolder(sandbox).resolve("egress.sock")));
   }
 
   /// The process that the sandbox's record names, for the probe.

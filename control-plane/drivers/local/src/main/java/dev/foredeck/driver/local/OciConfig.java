@@ -5,6 +5,8 @@ import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.node.ArrayNode;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import dev.foredeck.core.Resources;
+import dev.foredeck.driver.host.UidSlots;
+import dev.foredeck.driver.host.WritablePlaces;
 import java.io.IOException;
 import java.io.InputStream;
 import java.nio.file.Path;

@@ -2,6 +2,7 @@ package dev.foredeck.driver.local;
 
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import dev.foredeck.core.Id;
+import dev.foredeck.driver.host.Trees;
 import java.io.IOException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;

@@ -3,6 +3,7 @@ package dev.foredeck.driver.local;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import dev.foredeck.core.Id;
+import dev.foredeck.driver.host.Deadline;
 import dev.foredeck.driver.local.Cgroups.Hierarchy;
 import java.io.IOException;
 import java.nio.file.Files;

@@ -9,6 +9,7 @@ import dev.foredeck.core.driver.AgentDialogue;
 import dev.foredeck.core.driver.BackendState;
 import dev.foredeck.core.driver.BackendState.Status;
 import dev.foredeck.core.driver.LaunchSpec;
+import dev.foredeck.driver.host.KernelTables;
 import dev.foredeck.policy.Boundary;
 import java.io.IOException;
 import java.nio.file.Files;

@@ -8,6 +8,8 @@ import dev.foredeck.core.driver.AgentDialogue;
 import dev.foredeck.core.driver.AgentDialogue.Outcome;
 import dev.foredeck.core.driver.BackendState.Status;
 import dev.foredeck.core.driver.LaunchSpec;
+import dev.foredeck.driver.host.UidSlots;
+import dev.foredeck.driver.host.WritablePlaces;
 import dev.foredeck.policy.Boundary;
 import dev.foredeck.protocol.Message;
 import java.net.InetAddress;
@@ -339,7 +341,7 @@ class EscapeIT {
 
   @Test
   void egressIsOnlyWhatListensInTheSandboxesOwnFolder() throws Exception {
-    Path own = driver.egressSocket(SANDBOX).orElseThrow();
+    Path own = bench.config.socketFolder(SANDBOX).resolve("egress.sock");
     try (ServerSocketChannel gateway = ServerSocketChannel.open(StandardProtocolFamily.UNIX)) {
       gateway.bind(UnixDomainSocketAddress.of(own));
       Files.setPosixFilePermissions(

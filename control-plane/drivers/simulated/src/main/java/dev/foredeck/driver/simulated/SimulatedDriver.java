@@ -5,10 +5,12 @@ import dev.foredeck.core.driver.BackendState;
 import dev.foredeck.core.driver.Driver;
 import dev.foredeck.core.driver.DriverException;
 import dev.foredeck.core.driver.LaunchSpec;
+import dev.foredeck.core.egress.EgressPath;
 import dev.foredeck.driver.simulated.Faults.AgentFault;
 import dev.foredeck.driver.simulated.Faults.Occasion;
 import dev.foredeck.driver.simulated.Faults.VerbFault;
 import dev.foredeck.policy.Boundary;
+import dev.foredeck.policy.Isolation;
 import dev.foredeck.protocol.Connection;
 import dev.foredeck.protocol.Limits;
 import dev.foredeck.protocol.Message.Greeting;
@@ -105,6 +107,10 @@ public final class SimulatedDriver implements Driver {
 
   /// Refuses what the other drivers could not enforce either, for the same reasons.
   private static void check(Boundary boundary) throws DriverException.Refused {
+    if (boundary.isolation() == Isolation.STRONG) {
+      throw new DriverException.Refused(
+          "the simulated driver cannot give isolation strong: it isolates nothing");
+    }
     for (String path : boundary.readWrite()) {
       if (WRITABLE.stream().noneMatch(Path.of(path)::startsWith)) {
         throw new DriverException.Refused(
@@ -217,7 +223,7 @@ public final class SimulatedDriver implements Driver {
   }
 
   @Override
-  public Optional<Path> egressSocket(Id sandbox) {
+  public Optional<EgressPath> egressPath(Id sandbox, String token) {
     return Optional.empty();
   }
 

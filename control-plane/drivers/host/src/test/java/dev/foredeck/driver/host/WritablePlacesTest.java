@@ -1,4 +1,4 @@
-package dev.foredeck.driver.local;
+package dev.foredeck.driver.host;
 
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
@@ -6,6 +6,7 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import dev.foredeck.core.Resources;
 import dev.foredeck.core.driver.DriverException;
 import dev.foredeck.policy.Boundary;
+import dev.foredeck.policy.Isolation;
 import java.util.List;
 import java.util.Optional;
 import java.util.OptionalInt;
@@ -25,7 +26,8 @@ class WritablePlacesTest {
         OptionalLong.empty(),
         OptionalInt.empty(),
         OptionalInt.empty(),
-        Optional.empty());
+        Optional.empty(),
+        Isolation.STANDARD);
   }
 
   @Test
@@ -83,7 +85,8 @@ class WritablePlacesTest {
             OptionalLong.empty(),
             OptionalInt.empty(),
             OptionalInt.empty(),
-            Optional.empty());
+            Optional.empty(),
+            Isolation.STANDARD);
     assertThatThrownBy(() -> WritablePlaces.check(RESOURCES, small))
         .isInstanceOf(DriverException.Refused.class)
         .hasMessageContaining("memory");

@@ -1,37 +1,37 @@
-package dev.foredeck.driver.local;
+package dev.foredeck.driver.host;
 
 import dev.foredeck.core.driver.DriverException;
 import java.time.Duration;
 
 /// When a verb must have ended, on the clock that never jumps.
-record Deadline(long nanos) {
-  static Deadline in(Duration timeout) {
+public record Deadline(long nanos) {
+  public static Deadline in(Duration timeout) {
     return new Deadline(System.nanoTime() + timeout.toNanos());
   }
 
-  long remainingNanos() {
+  public long remainingNanos() {
     return nanos - System.nanoTime();
   }
 
-  boolean passed() {
+  public boolean passed() {
     return remainingNanos() <= 0;
   }
 
   /// The earlier of this and `timeout` from now: no single step may use up a generous deadline.
-  Deadline atMost(Duration timeout) {
+  public Deadline atMost(Duration timeout) {
     Deadline other = in(timeout);
     return other.nanos - nanos < 0 ? other : this;
   }
 
   /// @param doing what the caller is about to do, as `mount the disk`
-  void check(String doing) throws DriverException.Failed {
+  public void check(String doing) throws DriverException.Failed {
     if (passed()) {
       throw new DriverException.Failed("the deadline passed before Foredeck could " + doing);
     }
   }
 
   /// Waits a little, for something that the kernel is about to do.
-  void pause(String waitingFor) throws DriverException.Failed {
+  public void pause(String waitingFor) throws DriverException.Failed {
     check(waitingFor);
     try {
       Thread.sleep(3);

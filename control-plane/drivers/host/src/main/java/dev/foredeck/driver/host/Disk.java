@@ -1,7 +1,6 @@
-package dev.foredeck.driver.local;
+package dev.foredeck.driver.host;
 
 import dev.foredeck.core.driver.DriverException;
-import dev.foredeck.driver.local.LocalConfig.Folder;
 import java.io.IOException;
 import java.io.RandomAccessFile;
 import java.nio.file.Files;
@@ -10,11 +9,11 @@ import java.nio.file.attribute.PosixFilePermissions;
 
 /// A sandbox's disk: a sparse image with an ext4 file system on a loop device. Its size is a limit
 /// that no one inside can pass, and it uses of the host's disk what was really written.
-final class Disk {
+public final class Disk {
   private Disk() {}
 
   /// Makes the image; what was there is lost.
-  static void format(Folder folder, long bytes, Deadline deadline)
+  public static void format(Folder folder, long bytes, Deadline deadline)
       throws IOException, DriverException.Failed {
     Files.deleteIfExists(folder.image());
     try (RandomAccessFile image = new RandomAccessFile(folder.image().toFile(), "rw")) {
@@ -38,7 +37,8 @@ final class Disk {
   }
 
   /// Mounts the image. The loop device goes away by itself when the file system is unmounted.
-  static void mount(Folder folder, Deadline deadline) throws IOException, DriverException.Failed {
+  public static void mount(Folder folder, Deadline deadline)
+      throws IOException, DriverException.Failed {
     Files.createDirectories(folder.disk());
     Command.require(
         deadline,
@@ -55,7 +55,7 @@ final class Disk {
   /// Makes what the fresh file system holds.
   ///
   /// @param uid the host's number of the sandbox's user (and group)
-  static void furnish(Folder folder, int uid) throws IOException {
+  public static void furnish(Folder folder, int uid) throws IOException {
     Files.createDirectory(folder.workspace());
     own(folder.workspace(), uid);
     Files.createFile(
@@ -63,12 +63,12 @@ final class Disk {
         PosixFilePermissions.asFileAttribute(PosixFilePermissions.fromString("rw-------")));
   }
 
-  static void own(Path file, int uid) throws IOException {
+  public static void own(Path file, int uid) throws IOException {
     Files.setAttribute(file, "unix:uid", uid);
     Files.setAttribute(file, "unix:gid", uid);
   }
 
-  static boolean isMounted(Folder folder) throws IOException {
+  public static boolean isMounted(Folder folder) throws IOException {
     for (KernelTables.Mount mount : KernelTables.mounts()) {
       if (mount.point().startsWith(folder.path())) {
         return true;
@@ -77,7 +77,7 @@ final class Disk {
     return false;
   }
 
-  static boolean isAttached(Folder folder) throws IOException {
+  public static boolean isAttached(Folder folder) throws IOException {
     for (KernelTables.Loop loop : KernelTables.loops()) {
       if (loop.backingFile().startsWith(folder.path())) {
         return true;
@@ -87,7 +87,8 @@ final class Disk {
   }
 
   /// Unmounts all there is of it, as often as it is mounted.
-  static void unmount(Folder folder, Deadline deadline) throws IOException, DriverException.Failed {
+  public static void unmount(Folder folder, Deadline deadline)
+      throws IOException, DriverException.Failed {
     Deadline polite = deadline.atMost(java.time.Duration.ofSeconds(2));
     while (true) {
       boolean mounted = false;
@@ -111,7 +112,8 @@ final class Disk {
   }
 
   /// Waits until no loop device holds the image, and detaches one that nobody has mounted.
-  static void detach(Folder folder, Deadline deadline) throws IOException, DriverException.Failed {
+  public static void detach(Folder folder, Deadline deadline)
+      throws IOException, DriverException.Failed {
     while (true) {
       boolean attached = false;
       for (KernelTables.Loop loop : KernelTables.loops()) {

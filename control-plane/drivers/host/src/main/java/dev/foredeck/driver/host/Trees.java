@@ -1,4 +1,4 @@
-package dev.foredeck.driver.local;
+package dev.foredeck.driver.host;
 
 import java.io.IOException;
 import java.nio.file.FileVisitResult;
@@ -10,11 +10,11 @@ import java.nio.file.attribute.BasicFileAttributes;
 import org.jspecify.annotations.Nullable;
 
 /// Removes folders that hold no mount.
-final class Trees {
+public final class Trees {
   private Trees() {}
 
   /// Removes the tree, following no link. Nothing happens where there is none.
-  static void delete(Path tree) throws IOException {
+  public static void delete(Path tree) throws IOException {
     if (!Files.exists(tree, LinkOption.NOFOLLOW_LINKS)) {
       return;
     }

@@ -1,4 +1,4 @@
-package dev.foredeck.driver.local;
+package dev.foredeck.driver.host;
 
 import java.io.IOException;
 import java.nio.charset.StandardCharsets;
@@ -11,16 +11,16 @@ import java.util.Optional;
 import java.util.OptionalLong;
 
 /// What the kernel says of mounts, loop devices and processes. Reads only.
-final class KernelTables {
+public final class KernelTables {
   private KernelTables() {}
 
   /// @param superOptions of the file system, as `rw,memory` for a cgroup v1 hierarchy
-  record Mount(Path point, String type, String superOptions) {}
+  public record Mount(Path point, String type, String superOptions) {}
 
   /// @param backingFile what the device shows, which may be deleted by now
-  record Loop(String device, Path backingFile) {}
+  public record Loop(String device, Path backingFile) {}
 
-  static List<Mount> mounts() throws IOException {
+  public static List<Mount> mounts() throws IOException {
     List<Mount> mounts = new ArrayList<>();
     for (String line : read(Path.of("/proc/self/mountinfo")).lines().toList()) {
       parseMount(line).ifPresent(mounts::add);
@@ -29,7 +29,7 @@ final class KernelTables {
   }
 
   /// `36 35 98:0 /root /point options optional... - type source superOptions`.
-  static Optional<Mount> parseMount(String line) {
+  public static Optional<Mount> parseMount(String line) {
     int separator = line.indexOf(" - ");
     if (separator < 0) {
       return Optional.empty();
@@ -42,7 +42,7 @@ final class KernelTables {
     return Optional.of(new Mount(Path.of(unescape(left[4])), right[0], right[2]));
   }
 
-  static List<Loop> loops() throws IOException {
+  public static List<Loop> loops() throws IOException {
     List<Loop> loops = new ArrayList<>();
     Path block = Path.of("/sys/block");
     if (!Files.isDirectory(block)) {
@@ -66,13 +66,13 @@ final class KernelTables {
     return loops;
   }
 
-  static String bootId() throws IOException {
+  public static String bootId() throws IOException {
     return read(Path.of("/proc/sys/kernel/random/boot_id")).strip();
   }
 
   /// When the process started, in clock ticks since boot; empty when there is none or only a zombie
   /// is left.
-  static OptionalLong startTicks(long pid) {
+  public static OptionalLong startTicks(long pid) {
     Optional<String> stat = readIfPresent(Path.of("/proc", Long.toString(pid), "stat"));
     if (stat.isEmpty()) {
       return OptionalLong.empty();
@@ -81,7 +81,7 @@ final class KernelTables {
   }
 
   /// `pid (name, which may hold anything) state ppid ...`: the start time is field 22.
-  static OptionalLong parseStartTicks(String stat) {
+  public static OptionalLong parseStartTicks(String stat) {
     String[] fields = stat.substring(stat.lastIndexOf(')') + 1).strip().split(" ");
     if (fields.length < 20 || fields[0].equals("Z") || fields[0].equals("X")) {
       return OptionalLong.empty();
@@ -91,7 +91,7 @@ final class KernelTables {
 
   /// Processes of the host's root whose command line names `needle` as a whole word or as the
   /// beginning of a path: programs that a control plane which died had started.
-  static List<Long> rootProcessesNaming(Path needle) throws IOException {
+  public static List<Long> rootProcessesNaming(Path needle) throws IOException {
     List<Long> found = new ArrayList<>();
     try (DirectoryStream<Path> processes = Files.newDirectoryStream(Path.of("/proc"), "[1-9]*")) {
       for (Path process : processes) {
@@ -124,7 +124,7 @@ final class KernelTables {
     return OptionalLong.empty();
   }
 
-  static Optional<String> readIfPresent(Path file) {
+  public static Optional<String> readIfPresent(Path file) {
     try {
       return Optional.of(read(file));
     } catch (IOException _) {

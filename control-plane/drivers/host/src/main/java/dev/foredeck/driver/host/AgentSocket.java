@@ -1,5 +1,6 @@
-package dev.foredeck.driver.local;
+package dev.foredeck.driver.host;
 
+import dev.foredeck.core.Hashes;
 import dev.foredeck.core.driver.Driver.AgentConnection;
 import dev.foredeck.protocol.Connection;
 import dev.foredeck.protocol.FramedConnection;
@@ -35,11 +36,11 @@ import org.slf4j.LoggerFactory;
 /// has [#GREETING_MILLIS] to greet, and after a bad one the door stays shut for a moment. Threads:
 /// one virtual thread accepts, one per dialler reads its greeting; `spare` and `open` are guarded
 /// by `lock`.
-final class AgentSocket implements AutoCloseable {
+public final class AgentSocket implements AutoCloseable {
   private static final Logger LOG = LoggerFactory.getLogger(AgentSocket.class);
-  static final int PENDING = 8;
-  static final int SPARE = 4;
-  static final long GREETING_MILLIS = 5_000;
+  public static final int PENDING = 8;
+  public static final int SPARE = 4;
+  public static final long GREETING_MILLIS = 5_000;
   private static final long REFUSED_PAUSE_MILLIS = 20;
 
   private final Path path;
@@ -59,7 +60,7 @@ final class AgentSocket implements AutoCloseable {
   }
 
   /// Listens at `path`, in the place of whoever listened there before.
-  static AgentSocket listen(Path path, byte[] tokenHash) throws IOException {
+  public static AgentSocket listen(Path path, byte[] tokenHash) throws IOException {
     // Bound aside and renamed: at no moment is there a socket that refuses the agent.
     Path aside = path.resolveSibling(path.getFileName() + ".new");
     Files.deleteIfExists(aside);
@@ -80,7 +81,7 @@ final class AgentSocket implements AutoCloseable {
   }
 
   /// Takes a greeted connection, waiting for at most `millis`.
-  Optional<AgentConnection> take(long millis) throws InterruptedException {
+  public Optional<AgentConnection> take(long millis) throws InterruptedException {
     long nanos = TimeUnit.MILLISECONDS.toNanos(millis);
     lock.lockInterruptibly();
     try {
@@ -99,7 +100,7 @@ final class AgentSocket implements AutoCloseable {
     }
   }
 
-  boolean isOpen() {
+  public boolean isOpen() {
     lock.lock();
     try {
       return open;
@@ -109,7 +110,7 @@ final class AgentSocket implements AutoCloseable {
   }
 
   /// How many diallers were turned away.
-  long refused() {
+  public long refused() {
     return refused.get();
   }
 
@@ -175,7 +176,7 @@ final class AgentSocket implements AutoCloseable {
 
   private Optional<String> fault(Greeting greeting) {
     if (!MessageDigest.isEqual(
-        tokenHash, LocalConfig.sha256(greeting.token().getBytes(StandardCharsets.UTF_8)))) {
+        tokenHash, Hashes.sha256Bytes(greeting.token().getBytes(StandardCharsets.UTF_8)))) {
       return Optional.of("wrong token");
     }
     if (greeting.protocolMin() > Limits.PROTOCOL_MAX

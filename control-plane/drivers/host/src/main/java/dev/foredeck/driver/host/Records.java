@@ -1,7 +1,8 @@
-package dev.foredeck.driver.local;
+package dev.foredeck.driver.host;
 
 import com.fasterxml.jackson.core.JsonProcessingException;
 import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import java.io.IOException;
 import java.nio.file.Files;
@@ -15,7 +16,8 @@ import java.util.OptionalLong;
 
 /// What the driver remembers of a sandbox on disk, so that a control plane that starts later knows
 /// it. Each file is written as a whole or not at all.
-final class Records {
+public final class Records {
+  private static final ObjectMapper JSON = new ObjectMapper();
   private static final String TOKEN_HASH = "tokenSha256";
 
   private Records() {}
@@ -25,8 +27,8 @@ final class Records {
   ///
   /// @param startTicks clock ticks from boot to its start
   /// @param bootId of the kernel
-  record Identity(long pid, long startTicks, String bootId) {
-    boolean isAlive() throws IOException {
+  public record Identity(long pid, long startTicks, String bootId) {
+    public boolean isAlive() throws IOException {
       OptionalLong ticks = KernelTables.startTicks(pid);
       return ticks.isPresent()
           && ticks.getAsLong() == startTicks
@@ -34,29 +36,29 @@ final class Records {
     }
   }
 
-  static void writeLaunch(Path file, byte[] tokenHash) throws IOException {
-    ObjectNode json = OciConfig.JSON.createObjectNode();
+  public static void writeLaunch(Path file, byte[] tokenHash) throws IOException {
+    ObjectNode json = JSON.createObjectNode();
     json.put(TOKEN_HASH, HexFormat.of().formatHex(tokenHash));
-    write(file, OciConfig.JSON.writeValueAsBytes(json));
+    write(file, JSON.writeValueAsBytes(json));
   }
 
   /// The hash of the token that the sandbox was launched with.
-  static Optional<byte[]> readTokenHash(Path file) throws IOException {
+  public static Optional<byte[]> readTokenHash(Path file) throws IOException {
     Optional<JsonNode> json = read(file);
     return json.isEmpty()
         ? Optional.empty()
         : Optional.of(HexFormat.of().parseHex(json.get().path(TOKEN_HASH).asText()));
   }
 
-  static void writeProcess(Path file, Identity process) throws IOException {
-    ObjectNode json = OciConfig.JSON.createObjectNode();
+  public static void writeProcess(Path file, Identity process) throws IOException {
+    ObjectNode json = JSON.createObjectNode();
     json.put("pid", process.pid());
     json.put("startTicks", process.startTicks());
     json.put("bootId", process.bootId());
-    write(file, OciConfig.JSON.writeValueAsBytes(json));
+    write(file, JSON.writeValueAsBytes(json));
   }
 
-  static Optional<Identity> readProcess(Path file) throws IOException {
+  public static Optional<Identity> readProcess(Path file) throws IOException {
     Optional<JsonNode> json = read(file);
     return json.isEmpty()
         ? Optional.empty()
@@ -68,7 +70,7 @@ final class Records {
   }
 
   /// Writes it readable for root alone.
-  static void write(Path file, byte[] bytes) throws IOException {
+  public static void write(Path file, byte[] bytes) throws IOException {
     Path aside = file.resolveSibling(file.getFileName() + ".new");
     Files.deleteIfExists(aside);
     Files.createFile(
@@ -80,7 +82,7 @@ final class Records {
   /// After a crash of the host a file may be empty: then what it said is not known.
   private static Optional<JsonNode> read(Path file) throws IOException {
     try {
-      JsonNode json = OciConfig.JSON.readTree(Files.readAllBytes(file));
+      JsonNode json = JSON.readTree(Files.readAllBytes(file));
       return json.isObject() ? Optional.of(json) : Optional.empty();
     } catch (NoSuchFileException | JsonProcessingException _) {
       return Optional.empty();

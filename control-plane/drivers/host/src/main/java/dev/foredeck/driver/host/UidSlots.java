@@ -1,4 +1,4 @@
-package dev.foredeck.driver.local;
+package dev.foredeck.driver.host;
 
 import dev.foredeck.core.Id;
 import dev.foredeck.core.driver.DriverException;
@@ -17,31 +17,31 @@ import java.util.Set;
 ///
 /// A claim is a symbolic link `<folder>/<slot>` whose target names the owner: making one is atomic
 /// and carries the owner with it, so that no crash leaves a claim that nobody can attribute.
-final class UidSlots {
+public final class UidSlots {
   /// Users per sandbox: what images of Linux distributions expect.
-  static final int RANGE = 65_536;
+  public static final int RANGE = 65_536;
 
   /// From here to [#COUNT] ranges on, the kernel's users belong to nobody by the common conventions
   /// (people, `subuid`, systemd's containers and dynamic users lie below).
-  static final int FIRST = 0x7000_0000;
+  public static final int FIRST = 0x7000_0000;
 
-  static final int COUNT = 4_000;
+  public static final int COUNT = 4_000;
 
   private final Path folder;
   private final Path owner;
 
   /// @param owner tells this driver's claims from those of others: its run folder
-  UidSlots(Path folder, Path owner) {
+  public UidSlots(Path folder, Path owner) {
     this.folder = folder;
     this.owner = owner;
   }
 
-  static int firstUid(int slot) {
+  public static int firstUid(int slot) {
     return FIRST + slot * RANGE;
   }
 
   /// The sandbox's slot, claimed now unless it was before.
-  int claim(Id sandbox) throws IOException, DriverException.Full {
+  public int claim(Id sandbox) throws IOException, DriverException.Full {
     OptionalInt known = find(sandbox);
     if (known.isPresent()) {
       return known.getAsInt();
@@ -63,14 +63,14 @@ final class UidSlots {
   }
 
   /// Gives the slot back; nothing happens where there is none.
-  void free(Id sandbox) throws IOException {
+  public void free(Id sandbox) throws IOException {
     OptionalInt slot = find(sandbox);
     if (slot.isPresent()) {
       Files.deleteIfExists(folder.resolve(Integer.toString(slot.getAsInt())));
     }
   }
 
-  OptionalInt find(Id sandbox) throws IOException {
+  public OptionalInt find(Id sandbox) throws IOException {
     if (!Files.isDirectory(folder)) {
       return OptionalInt.empty();
     }
@@ -85,7 +85,7 @@ final class UidSlots {
   }
 
   /// The sandboxes of this driver that hold a slot.
-  Set<Id> owners() throws IOException {
+  public Set<Id> owners() throws IOException {
     Set<Id> owners = new HashSet<>();
     if (Files.isDirectory(folder)) {
       try (DirectoryStream<Path> links = Files.newDirectoryStream(folder)) {

@@ -1,17 +1,17 @@
-package dev.foredeck.driver.local;
+package dev.foredeck.driver.host;
 
 import java.time.Duration;
 
 /// Does something unless it is closed in time: for blocking calls that take no deadline, which a
 /// close from another thread ends.
-final class Watchdog implements AutoCloseable {
+public final class Watchdog implements AutoCloseable {
   private final Thread thread;
 
   private Watchdog(Thread thread) {
     this.thread = thread;
   }
 
-  static Watchdog after(Duration wait, Runnable action) {
+  public static Watchdog after(Duration wait, Runnable action) {
     return new Watchdog(
         Thread.ofVirtual()
             .start(() -> {

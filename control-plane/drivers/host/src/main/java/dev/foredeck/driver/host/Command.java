@@ -1,4 +1,4 @@
-package dev.foredeck.driver.local;
+package dev.foredeck.driver.host;
 
 import dev.foredeck.core.driver.DriverException;
 import java.io.IOException;
@@ -12,23 +12,23 @@ import java.util.concurrent.TimeUnit;
 
 /// One run of a program of the host: killed at its deadline, its output bounded, its environment
 /// nothing but PATH (the control plane's own may hold secrets).
-final class Command {
+public final class Command {
   /// No program that the driver runs needs longer; one that does hangs.
   private static final Duration HARD_LIMIT = Duration.ofSeconds(20);
 
   private static final int OUTPUT_BYTES = 16 * 1024;
-  static final String PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+  public static final String PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
   private Command() {}
 
-  record Result(int exitCode, String output) {
-    boolean succeeded() {
+  public record Result(int exitCode, String output) {
+    public boolean succeeded() {
       return exitCode == 0;
     }
   }
 
   /// Runs it and returns how it ended, whatever that was.
-  static Result run(Deadline deadline, String... argv) throws DriverException.Failed {
+  public static Result run(Deadline deadline, String... argv) throws DriverException.Failed {
     ProcessBuilder builder = prepare(List.of(argv)).redirectErrorStream(true);
     Process process = start(builder);
     StringBuilder output = new StringBuilder();
@@ -46,7 +46,7 @@ final class Command {
   }
 
   /// Runs it, and fails with its output unless it exits with 0.
-  static String require(Deadline deadline, String doing, String... argv)
+  public static String require(Deadline deadline, String doing, String... argv)
       throws DriverException.Failed {
     Result result = run(deadline, argv);
     if (!result.succeeded()) {
@@ -57,7 +57,7 @@ final class Command {
   }
 
   /// Runs a program whose children go on and keep its streams, hence a file and no pipe.
-  static Result detach(Deadline deadline, Path streams, String... argv)
+  public static Result detach(Deadline deadline, Path streams, String... argv)
       throws DriverException.Failed {
     ProcessBuilder builder =
         prepare(List.of(argv))
@@ -66,12 +66,12 @@ final class Command {
     return new Result(await(start(builder), deadline, argv[0]), "");
   }
 
-  static String tail(Result result) {
+  public static String tail(Result result) {
     return result.output().isEmpty() ? "" : ": " + lastLine(result.output());
   }
 
   /// The last line, cut to what fits a message.
-  static String lastLine(String text) {
+  public static String lastLine(String text) {
     String line = text.strip();
     line = line.substring(line.lastIndexOf('\n') + 1);
     line = line.replaceAll("\\p{Cntrl}", " ");

@@ -1,4 +1,4 @@
-package dev.foredeck.driver.local;
+package dev.foredeck.driver.host;
 
 import dev.foredeck.core.Resources;
 import dev.foredeck.core.driver.DriverException;
@@ -13,21 +13,21 @@ import java.util.Set;
 /// read-only in any case. What cannot be enforced is refused by name, never weakened.
 ///
 /// @param paths those of [#OFFERED] that are writable
-record WritablePlaces(Set<String> paths) {
-  static final String WORKSPACE = "/workspace";
+public record WritablePlaces(Set<String> paths) {
+  public static final String WORKSPACE = "/workspace";
 
   /// All that can be made writable.
-  static final List<String> OFFERED = List.of(WORKSPACE, "/tmp", "/var/tmp", "/dev/shm");
+  public static final List<String> OFFERED = List.of(WORKSPACE, "/tmp", "/var/tmp", "/dev/shm");
 
-  WritablePlaces {
+  public WritablePlaces {
     paths = Set.copyOf(paths);
   }
 
-  boolean has(String path) {
+  public boolean has(String path) {
     return paths.contains(path);
   }
 
-  static WritablePlaces of(Boundary boundary) throws DriverException.Refused {
+  public static WritablePlaces of(Boundary boundary) throws DriverException.Refused {
     Set<String> writable = new LinkedHashSet<>(OFFERED);
     if (!boundary.readWrite().isEmpty()) {
       Set<Path> asked = new LinkedHashSet<>();
@@ -38,7 +38,7 @@ record WritablePlaces(Set<String> paths) {
       for (Path path : asked) {
         if (writable.stream().noneMatch(path::startsWith)) {
           throw new DriverException.Refused(
-              "the local driver cannot make "
+              "this driver cannot make "
                   + path
                   + " writable (boundary.files.readWrite): only "
                   + String.join(", ", OFFERED)
@@ -54,7 +54,7 @@ record WritablePlaces(Set<String> paths) {
         boolean listed = boundary.readWrite().contains(place);
         if (readOnly.startsWith(place) || (Path.of(place).startsWith(readOnly) && !listed)) {
           throw new DriverException.Refused(
-              "the local driver cannot keep "
+              "this driver cannot keep "
                   + readOnly
                   + " read-only (boundary.files.readOnly) while "
                   + place
@@ -66,7 +66,7 @@ record WritablePlaces(Set<String> paths) {
   }
 
   /// What the driver cannot run with, or the boundary does not allow.
-  static void check(Resources resources, Boundary boundary) throws DriverException.Refused {
+  public static void check(Resources resources, Boundary boundary) throws DriverException.Refused {
     atLeast("memory", resources.memoryBytes(), 96L << 20, "bytes");
     atLeast("disk", resources.diskBytes(), 8L << 20, "bytes");
     atLeast("cpu", resources.cpuMillis(), 10, "thousandths of a core");

@@ -1,0 +1,4 @@
+@NullMarked
+package dev.foredeck.driver.host;
+
+import org.jspecify.annotations.NullMarked;
