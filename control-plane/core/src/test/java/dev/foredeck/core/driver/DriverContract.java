@@ -32,18 +32,28 @@ import java.util.concurrent.Future;
 import java.util.random.RandomGenerator;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.extension.RegisterExtension;
 
 /// What the core relies on, whatever the backend. Each driver's test class extends this one.
 ///
 /// Programs that every backend must offer: `echo WORD...` and `cat FILE`; the rest is asked of the
 /// subclass. Nothing here waits for a fixed time: a wait ends when what it waits for has happened.
-public abstract class DriverContract {
+public abstract class DriverContract implements ContractReport.Subject {
+  @RegisterExtension static final ContractReport REPORT = new ContractReport("driver");
+  private static final int ROUNDS = 5;
+
   protected static final Duration TIMEOUT = Duration.ofSeconds(30);
   protected static final String TOKEN = "t0ken-of-the-contract";
   private static final RandomGenerator RANDOM = new java.security.SecureRandom();
 
   private final Ids ids = new Ids(Clock.systemUTC(), RANDOM);
   private final List<Id> made = new ArrayList<>();
+
+  /// The driver's name, and what distinguishes this way of running it, as `local (runsc)`.
+  @Override
+  public String column() {
+    return driver().name();
+  }
 
   /// The driver under test; the same one until [#restart].
   protected abstract Driver driver();
@@ -124,6 +134,25 @@ public abstract class DriverContract {
     assertThat(outcome.text()).isEqualTo("hello world\n");
     assertThat(outcome.exitCode()).isZero();
     assertThat(driver().inspect(id, TIMEOUT)).contains(new BackendState(id, Status.RUNNING, ""));
+  }
+
+  /// The figures go to the table in the documents; nothing here is held to a time.
+  @Test
+  void makesAndRemovesOneAfterAnother() throws Exception {
+    for (int round = 0; round < ROUNDS; round++) {
+      LaunchSpec spec = spec();
+      long began = System.nanoTime();
+      driver().launch(spec, TIMEOUT);
+      AgentConnection agent = connect(spec.sandbox());
+      long greeted = System.nanoTime();
+      assertThat(AgentDialogue.run(agent, callId(), "echo", "hello").text()).isEqualTo("hello\n");
+      long answered = System.nanoTime();
+      driver().destroy(spec.sandbox(), TIMEOUT);
+      assertThat(driver().inspect(spec.sandbox(), TIMEOUT)).isEmpty();
+      REPORT.measured("launch until the agent greets", greeted - began);
+      REPORT.measured("`echo` on a greeted connection", answered - greeted);
+      REPORT.measured("destroy until nothing is left", System.nanoTime() - answered);
+    }
   }
 
   @Test

@@ -41,6 +41,7 @@ import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.TestInstance;
+import org.junit.jupiter.api.extension.RegisterExtension;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
 import org.junit.jupiter.params.provider.ValueSource;
@@ -54,7 +55,8 @@ import org.junit.jupiter.params.provider.ValueSource;
 /// is skipped. Programs that every template must have: `bash`, the usual coreutils, `find`, `grep`,
 /// and [#python].
 @TestInstance(TestInstance.Lifecycle.PER_CLASS)
-public abstract class EscapeContract {
+public abstract class EscapeContract implements ContractReport.Subject {
+  @RegisterExtension static final ContractReport REPORT = new ContractReport("escape");
   protected static final Duration TIMEOUT = Duration.ofSeconds(30);
   private static final Duration BACKEND_ACTS = Duration.ofMinutes(3);
   private static final String TOKEN = "the-token-of-this-sandbox";
@@ -70,6 +72,12 @@ public abstract class EscapeContract {
   private final Id neighbour = ids.sandbox();
 
   // What a backend is and has.
+
+  /// The driver's name, and what distinguishes this way of running it, as `local (runsc)`.
+  @Override
+  public String column() {
+    return driver().name();
+  }
 
   /// Always the same: the test class is made once, and its constructor makes what it needs.
   protected abstract Driver driver();
