@@ -13,6 +13,7 @@ Standard library only. Needs root (mmdebstrap unpacks as root) and, for `agent` 
 
 import argparse
 import fcntl
+import fnmatch
 import hashlib
 import io
 import json
@@ -86,7 +87,7 @@ IMAGES = {
             {"kind": "folder", "from": "control-plane/app/target/classes", "to": "opt/foredeck/classes"},
             # An image is for an outside PostgreSQL: the embedded one stays out of it.
             {"kind": "folder", "from": "control-plane/app/target/lib", "to": "opt/foredeck/lib",
-             "except": ["foredeck-store-embedded-", "embedded-postgres-binaries-"]},
+             "except": ["foredeck-store-embedded-*", "embedded-postgres-binaries-*", "*-tests.jar"]},
         ],
         "config": {
             "User": "10001:10001",
@@ -189,7 +190,7 @@ def pack(folder, target, prefix, excepted=()):
     with tarfile.open(target, "w", format=tarfile.PAX_FORMAT) as archive:
         known = set()
         for name in files_below(folder):
-            if any(part.startswith(start) for part in name.split("/") for start in excepted):
+            if any(fnmatch.fnmatch(part, pattern) for part in name.split("/") for pattern in excepted):
                 continue
             inside = prefix + "/" + name if prefix else name
             add_parents(archive, inside, known)

@@ -183,6 +183,12 @@ final class ControlPlane implements AutoCloseable {
       DatabaseUrl url;
       if (configuration.databaseUrl().isPresent()) {
         url = DatabaseUrl.parse(configuration.databaseUrl().get());
+      } else if (ControlPlane.class.getResource(
+              "/dev/foredeck/store/embedded/EmbeddedPostgres.class")
+          == null) {
+        throw new ConfigurationException(
+            "this build is without the embedded database: set FOREDECK_DATABASE_URL to a PostgreSQL"
+                + " 15 or newer");
       } else {
         EmbeddedPostgres postgres =
             keep(
