@@ -55,9 +55,19 @@ record Configuration(
 
   private static final int MOST_DAYS = 36_500;
 
-  /// Read by the launcher script, the CLI or the logging configuration.
+  /// Read by the launcher script, the CLI, the logging configuration or the test cluster.
   private static final Set<String> ELSEWHERE =
-      Set.of("FOREDECK_LOG", "FOREDECK_UP_COMMAND", "FOREDECK_URL", "FOREDECK_KEY");
+      Set.of(
+          "FOREDECK_LOG",
+          "FOREDECK_UP_COMMAND",
+          "FOREDECK_URL",
+          "FOREDECK_KEY",
+          "FOREDECK_CLUSTER_DIR",
+          "FOREDECK_CLUSTER_ADDRESS",
+          "FOREDECK_CLUSTER_LOOPBACK",
+          "FOREDECK_CLUSTER_PODS",
+          "FOREDECK_CLUSTER_SERVICES",
+          "FOREDECK_DOCKER_DIR");
 
   private enum Key {
     LISTEN,

@@ -1,0 +1,3 @@
+module dev.foredeck/test-cluster/pause
+
+go 1.26.0
