@@ -11,6 +11,7 @@ README.md beside this file says how it is made, and what each part of it needs.
 
 import argparse
 import base64
+import calendar
 import concurrent.futures
 import contextlib
 import dataclasses
@@ -209,11 +210,17 @@ class Api:
         status, node = self.call("GET", f"/api/v1/nodes/{NODE}")
         return node if status == 200 else None
 
-    def node_ready(self):
+    def node_ready(self, since):
+        """Whether the node is ready by what a kubelet that began at `since` (seconds since 1970) has said: what one before it said stays in the API."""
         node = self.node()
-        if node is None:
+        if node is None or since is None:
             return False
-        ready = any(one["type"] == "Ready" and one["status"] == "True" for one in node["status"].get("conditions", []))
+
+        def said_since(condition):
+            return calendar.timegm(time.strptime(condition["lastHeartbeatTime"], "%Y-%m-%dT%H:%M:%SZ")) + 1 > since  # whole seconds
+
+        conditions = node["status"].get("conditions", [])
+        ready = any(one["type"] == "Ready" and one["status"] == "True" and said_since(one) for one in conditions)
         taints = [taint["key"] for taint in node["spec"].get("taints", [])]
         return ready and "node.kubernetes.io/not-ready" not in taints
 
@@ -524,7 +531,8 @@ table inet {NFT_TABLE} {{
         for name, handler in (("runc", "runc"), ("gvisor", "runsc")):
             runtime = {"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": name}, "handler": handler}
             self.api.create("/apis/node.k8s.io/v1/runtimeclasses", runtime)
-        daemons["kubelet"].wait_ready(self.api.node_ready, 60)
+        kubelet = daemons["kubelet"]
+        kubelet.wait_ready(lambda: self.api.node_ready(kubelet.since()), 60)
         account = "/api/v1/namespaces/default/serviceaccounts/default"
         daemons["controller-manager"].wait_ready(lambda: self.api.call("GET", account)[0] == 200, 30)
         daemons["scheduler"].must_run()
@@ -623,7 +631,7 @@ table inet {NFT_TABLE} {{
         if node is None:
             print(f"{'node':20} {'unknown: the API server does not answer' if whole else 'unknown'}")
             return False
-        facts, ready = node["status"]["nodeInfo"], self.api.node_ready()
+        facts, ready = node["status"]["nodeInfo"], self.api.node_ready(self.daemons()["kubelet"].since())
         print(f"{'node ' + NODE:20} {'ready' if ready else 'not ready'}")
         print(f"{'versions':20} Kubernetes {version['gitVersion']}, kubelet {facts['kubeletVersion']}, {facts['containerRuntimeVersion']}")
         print(f"{'addresses':20} API {self.settings.api}, pods {self.settings.pods}, pods see the host as {self.settings.pod_gateway}")
@@ -642,7 +650,7 @@ table inet {NFT_TABLE} {{
             port = (self.settings.loopback, ETCD_PORT)
             daemon.wait_ready(lambda: answers(port), 30)
         elif name == "kubelet":
-            port = (self.settings.address, KUBELET_PORT)
+            port = (self.settings.address, KUBELET_PORT)  # the API server may be down: no question of it
             daemon.wait_ready(lambda: answers(port), 60)
         daemon.must_run()
 

@@ -181,6 +181,12 @@ class Daemon:
                 return pid
         return None
 
+    def since(self):
+        """When it was started, in seconds since 1970. None where it does not run."""
+        with contextlib.suppress(FileNotFoundError):
+            return self.record.stat().st_mtime if self.pid() is not None else None
+        return None
+
     def state(self):
         pid = self.pid()
         return f"{self.name:20} {'not running' if pid is None else f'pid {pid}'}"
