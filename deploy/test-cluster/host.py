@@ -424,3 +424,4 @@ def remove_tree(folder):
         shutil.rmtree(folder, ignore_errors=True)
         if not folder.exists():
             return
+    raise Failure(f"{folder} could not be removed")
