@@ -10,12 +10,9 @@ README.md beside this file says how it is made, and what each part of it needs.
 """
 
 import argparse
-import base64
-import concurrent.futures
+import calendar
 import contextlib
-import dataclasses
 import http.client
-import ipaddress
 import json
 import os
 import pathlib
@@ -26,152 +23,15 @@ import time
 
 import host
 import image
+from configuration import API_PORT, CGROUP, CLUSTER, ETCD_PORT, KUBELET_PORT, NODE, NODE_BRIDGE, PAUSE, POD_BRIDGE, Configuration, Settings
 from host import Daemon, Failure, run, say
 
-NODE = "test"
-NODE_BRIDGE = "foredeck-node"
-POD_BRIDGE = "foredeck-pods"
-NFT_TABLE = "foredeck-test-cluster"
-CGROUP = "foredeck-test-cluster"
-PAUSE = "localhost/pause:1"
-API_PORT, KUBELET_PORT, ETCD_PORT, ETCD_PEER_PORT = 6443, 10250, 2379, 2380
+NFT_TABLE = CLUSTER
 
 # Written by components outside our folder, whatever they are told.
 DEVICE_PLUGINS = pathlib.Path("/var/lib/kubelet/device-plugins")
 POD_LOG_LINKS = pathlib.Path("/var/log/containers")
 CNI_RESULTS = pathlib.Path("/var/lib/cni/results")
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """Where the cluster lives, and the addresses that nothing else on the host may have."""
-
-    folder: pathlib.Path
-    address: str  # of the API server and the kubelet, on a bridge of their own
-    loopback: str  # of what only the host may reach
-    pods: str
-    services: str
-
-    @staticmethod
-    def load():
-        """Those of the cluster that is there, else those of the environment."""
-        folder = pathlib.Path(os.environ.get("FOREDECK_CLUSTER_DIR", "/var/lib/foredeck-test-cluster"))
-        if not folder.is_absolute() or len(str(folder)) > 50:
-            raise Failure(f"FOREDECK_CLUSTER_DIR is '{folder}': an absolute path of at most 50 characters (sockets lie in it)")
-        wanted = Settings(
-            folder,
-            address=os.environ.get("FOREDECK_CLUSTER_ADDRESS", "10.99.0.1"),
-            loopback=os.environ.get("FOREDECK_CLUSTER_LOOPBACK", "127.99.0.1"),
-            pods=os.environ.get("FOREDECK_CLUSTER_PODS", "10.244.0.0/24"),
-            services=os.environ.get("FOREDECK_CLUSTER_SERVICES", "10.96.0.0/16"),
-        )
-        wanted.check()
-        before = host.Before(folder).read()
-        return wanted if before is None else Settings(folder, **before["settings"])
-
-    def addresses(self):
-        return {name: value for name, value in dataclasses.asdict(self).items() if name != "folder"}
-
-    def check(self):
-        for name, value in self.addresses().items():
-            try:
-                network = ipaddress.IPv4Network(value)
-            except ValueError as wrong:
-                raise Failure(f"FOREDECK_CLUSTER_{name.upper()}: {wrong}") from None
-            if name == "loopback" and not network.is_loopback:
-                raise Failure(f"FOREDECK_CLUSTER_LOOPBACK is '{value}': an address in 127.0.0.0/8")
-
-    def check_free(self):
-        in_use = host.networks_in_use(but={NODE_BRIDGE, POD_BRIDGE, "lo"})
-        for name in ("address", "pods", "services"):
-            network = ipaddress.IPv4Network(getattr(self, name))
-            for other, where in in_use:
-                if network.overlaps(other):
-                    raise Failure(f"{network} is not free: {where} has {other}. Set FOREDECK_CLUSTER_{name.upper()} to another")
-
-    @property
-    def pod_gateway(self):
-        return str(ipaddress.IPv4Network(self.pods)[1])
-
-    @property
-    def service_address(self):
-        """Of the API server, as programs in pods find it."""
-        return str(ipaddress.IPv4Network(self.services)[1])
-
-    @property
-    def api(self):
-        return f"https://{self.address}:{API_PORT}"
-
-
-# --- keys and client configurations --------------------------------------------------------------------------------------------
-
-
-class Pki:
-    """One authority, and a certificate for each who speaks or is spoken to. RSA keys in PKCS#1: fabric8 reads no others."""
-
-    def __init__(self, folder):
-        self.folder = folder
-
-    def file(self, name):
-        return self.folder / name
-
-    def make(self, settings):
-        if (self.folder / "done").exists():
-            return
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self.folder.mkdir(mode=0o700)
-        names = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"]
-        server_names = [f"DNS:{name}" for name in names] + [f"IP:{settings.service_address}", f"IP:{settings.address}"]
-        leaves = [
-            ("apiserver", "/CN=kube-apiserver", server_names),
-            ("apiserver-to-kubelet", "/O=system:masters/CN=apiserver-to-kubelet", None),
-            ("admin", "/O=system:masters/CN=admin", None),
-            ("controller-manager", "/CN=system:kube-controller-manager", None),
-            ("scheduler", "/CN=system:kube-scheduler", None),
-            ("node", f"/O=system:nodes/CN=system:node:{NODE}", None),
-            ("kubelet", f"/CN={NODE}", [f"DNS:{NODE}", f"IP:{settings.address}"]),
-        ]
-        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-            list(pool.map(self._key, ["ca", "service-account", *[name for name, _, _ in leaves]]))
-            self._openssl("req", "-x509", "-new", "-key", "ca.key", "-subj", "/CN=foredeck-test-cluster", "-days", "365", "-out", "ca.crt")
-            self._openssl("rsa", "-in", "service-account.key", "-pubout", "-out", "service-account.pub")
-            list(pool.map(lambda leaf: self._sign(*leaf), leaves))
-        (self.folder / "done").touch()
-
-    def _key(self, name):
-        self._openssl("genrsa", "-traditional", "-out", f"{name}.key", "2048")
-
-    def _sign(self, name, subject, server_names):
-        usage = "clientAuth" if server_names is None else "serverAuth"
-        extensions = f"basicConstraints=critical,CA:FALSE\nkeyUsage=critical,digitalSignature,keyEncipherment\nextendedKeyUsage={usage}\n"
-        if server_names is not None:
-            extensions += f"subjectAltName={','.join(server_names)}\n"
-        (self.folder / f"{name}.ext").write_text(extensions)
-        self._openssl("req", "-new", "-key", f"{name}.key", "-subj", subject, "-out", f"{name}.csr")
-        serial = "0x" + os.urandom(8).hex()
-        self._openssl(
-            *("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-set_serial", serial),
-            *("-days", "365", "-extfile", f"{name}.ext", "-out", f"{name}.crt"),
-        )
-
-    def _openssl(self, *words):
-        run(["sh", "-c", 'cd "$1" && shift && umask 077 && exec openssl "$@"', "sh", self.folder, *words])
-
-    def kubeconfig(self, name, server):
-        """JSON is YAML, and needs no writer of its own."""
-
-        def text(file):
-            return base64.b64encode(self.file(file).read_bytes()).decode()
-
-        user = {"client-certificate-data": text(f"{name}.crt"), "client-key-data": text(f"{name}.key")}
-        return {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "current-context": NFT_TABLE,
-            "contexts": [{"name": NFT_TABLE, "context": {"cluster": NFT_TABLE, "user": name}}],
-            "clusters": [{"name": NFT_TABLE, "cluster": {"server": server, "certificate-authority-data": text("ca.crt")}}],
-            "users": [{"name": name, "user": user}],
-        }
 
 
 class Api:
@@ -209,21 +69,19 @@ class Api:
         status, node = self.call("GET", f"/api/v1/nodes/{NODE}")
         return node if status == 200 else None
 
-    def node_ready(self):
+    def node_ready(self, since):
+        """Whether the node is ready by what a kubelet that began at `since` (seconds since 1970) has said: what one before it said stays in the API."""
         node = self.node()
-        if node is None:
+        if node is None or since is None:
             return False
-        ready = any(one["type"] == "Ready" and one["status"] == "True" for one in node["status"].get("conditions", []))
+
+        def said_since(condition):
+            return calendar.timegm(time.strptime(condition["lastHeartbeatTime"], "%Y-%m-%dT%H:%M:%SZ")) + 1 > since  # whole seconds
+
+        conditions = node["status"].get("conditions", [])
+        ready = any(one["type"] == "Ready" and one["status"] == "True" and said_since(one) for one in conditions)
         taints = [taint["key"] for taint in node["spec"].get("taints", [])]
         return ready and "node.kubernetes.io/not-ready" not in taints
-
-
-def cni_plugins():
-    needed = ("bridge", "host-local", "loopback", "portmap")
-    for folder in ("/usr/lib/cni", "/opt/cni/bin", "/usr/libexec/cni"):
-        if all(os.access(f"{folder}/{name}", os.X_OK) for name in needed):
-            return folder
-    raise Failure("the CNI plugins are not installed (Debian: containernetworking-plugins)")
 
 
 # --- the cluster ---------------------------------------------------------------------------------------------------------------
@@ -233,223 +91,16 @@ class Cluster:
     def __init__(self, settings):
         self.settings = settings
         self.folder = settings.folder
-        self.pki = Pki(self.folder / "pki")
-        self.api = Api(settings, self.pki)
+        self.configuration = Configuration(settings)
+        self.api = Api(settings, self.configuration.pki)
         self.before = host.Before(self.folder)
-        self.kubeconfig = self.folder / "admin.kubeconfig"
-        self.containerd_socket = self.folder / "run" / "containerd.sock"
 
     def daemons(self, tools=None):
         """By name, in the order in which they start. Without `tools` they can be looked at and stopped, not started."""
-        commands = {} if tools is None else self.commands(tools)
+        commands = {} if tools is None else self.configuration.commands(tools)
         environment = host.environment(*sorted({path.parent for path in (tools or {}).values()}))
         names = ("etcd", "containerd", "apiserver", "controller-manager", "scheduler", "kubelet")
         return {name: Daemon(name, self.folder, commands.get(name, []), environment) for name in names}
-
-    def commands(self, tools):
-        folder, settings, key = self.folder, self.settings, self.pki.file
-        etcd, peer = f"http://{settings.loopback}:{ETCD_PORT}", f"http://{settings.loopback}:{ETCD_PEER_PORT}"
-        loopback_only = [f"--bind-address={settings.loopback}", "--leader-elect=false", "--profiling=false"]
-        return {
-            "etcd": [
-                tools["etcd"],
-                *("--name", NODE, "--data-dir", folder / "etcd", "--log-level", "warn", "--unsafe-no-fsync"),
-                *("--listen-client-urls", etcd, "--advertise-client-urls", etcd, "--listen-peer-urls", peer),
-                *("--initial-advertise-peer-urls", peer, "--initial-cluster", f"{NODE}={peer}"),
-            ],
-            "containerd": [tools["containerd"], "--config", folder / "containerd.toml"],
-            "apiserver": [
-                tools["kube-apiserver"],
-                f"--etcd-servers={etcd}",
-                f"--bind-address={settings.address}",
-                f"--advertise-address={settings.address}",
-                f"--secure-port={API_PORT}",
-                f"--service-cluster-ip-range={settings.services}",
-                f"--tls-cert-file={key('apiserver.crt')}",
-                f"--tls-private-key-file={key('apiserver.key')}",
-                f"--client-ca-file={key('ca.crt')}",
-                f"--kubelet-certificate-authority={key('ca.crt')}",
-                f"--kubelet-client-certificate={key('apiserver-to-kubelet.crt')}",
-                f"--kubelet-client-key={key('apiserver-to-kubelet.key')}",
-                "--kubelet-preferred-address-types=InternalIP",
-                "--service-account-issuer=https://kubernetes.default.svc",
-                f"--service-account-key-file={key('service-account.pub')}",
-                f"--service-account-signing-key-file={key('service-account.key')}",
-                "--authorization-mode=Node,RBAC",
-                "--enable-admission-plugins=NodeRestriction",
-                "--anonymous-auth=false",
-                "--allow-privileged=true",
-                "--profiling=false",
-                f"--cert-dir={folder / 'apiserver'}",
-                f"--audit-policy-file={folder / 'audit-policy.json'}",
-                f"--audit-log-path={folder / 'logs' / 'audit.log'}",
-                "--audit-log-maxsize=100",
-                "--audit-log-maxbackup=1",
-            ],
-            "controller-manager": [
-                tools["kube-controller-manager"],
-                *loopback_only,
-                f"--kubeconfig={folder / 'controller-manager.kubeconfig'}",
-                "--use-service-account-credentials",
-                f"--root-ca-file={key('ca.crt')}",
-                f"--service-account-private-key-file={key('service-account.key')}",
-                f"--cert-dir={folder / 'controller-manager'}",
-                f"--flex-volume-plugin-dir={folder / 'volume-plugins'}",
-            ],
-            "scheduler": [
-                tools["kube-scheduler"],
-                *loopback_only,
-                f"--kubeconfig={folder / 'scheduler.kubeconfig'}",
-                f"--cert-dir={folder / 'scheduler'}",
-            ],
-            "kubelet": [
-                tools["kubelet"],
-                f"--config={folder / 'kubelet.json'}",
-                f"--kubeconfig={folder / 'node.kubeconfig'}",
-                f"--root-dir={folder / 'kubelet'}",
-                f"--hostname-override={NODE}",
-                f"--node-ip={settings.address}",
-            ],
-        }
-
-    def write_configuration(self, tools):
-        folder, settings = self.folder, self.settings
-        for name in ("cni", "logs/pods", "run", "volume-plugins"):
-            (folder / name).mkdir(parents=True, exist_ok=True)
-        for user in ("admin", "controller-manager", "scheduler", "node"):
-            self.write(f"{user}.kubeconfig", self.pki.kubeconfig(user, settings.api))
-        (folder / "resolv.conf").touch()  # pods have no name server
-        self.write(
-            "audit-policy.json",
-            {
-                "apiVersion": "audit.k8s.io/v1",
-                "kind": "Policy",
-                "omitStages": ["RequestReceived"],
-                "rules": [{"level": "None", "verbs": ["get", "list", "watch"]}, {"level": "Metadata"}],
-            },
-        )
-        self.write("kubelet.json", self.kubelet_configuration())
-        self.write(
-            "cni/pods.conflist",
-            {
-                "cniVersion": "1.0.0",
-                "name": POD_BRIDGE,
-                "plugins": [
-                    {
-                        "type": "bridge",
-                        "bridge": POD_BRIDGE,
-                        "isGateway": True,
-                        "ipMasq": False,
-                        "hairpinMode": True,
-                        "ipam": {
-                            "type": "host-local",
-                            "dataDir": str(folder / "cni-leases"),
-                            "ranges": [[{"subnet": settings.pods}]],
-                            "routes": [{"dst": "0.0.0.0/0"}],
-                        },
-                    },
-                ],
-            },
-        )
-        (folder / "containerd.toml").write_text(self.containerd_configuration(tools))
-        # net-raw: the firewall inside a gVisor pod needs a raw socket.
-        (folder / "runsc.toml").write_text(
-            f"""binary_name = '{tools["runsc"]}'
-root = '{folder}/runsc'
-log_path = '{folder}/logs/runsc-%ID%.log'
-log_level = 'warning'
-[runsc_config]
-platform = 'systrap'
-net-raw = 'true'
-"""
-        )
-
-    def kubelet_configuration(self):
-        folder, settings, key = self.folder, self.settings, self.pki.file
-        return {
-            "apiVersion": "kubelet.config.k8s.io/v1beta1",
-            "kind": "KubeletConfiguration",
-            "address": settings.address,
-            "port": KUBELET_PORT,
-            "healthzBindAddress": settings.loopback,
-            "readOnlyPort": 0,
-            "authentication": {
-                "anonymous": {"enabled": False},
-                "webhook": {"enabled": True},
-                "x509": {"clientCAFile": str(key("ca.crt"))},
-            },
-            "authorization": {"mode": "Webhook"},
-            "tlsCertFile": str(key("kubelet.crt")),
-            "tlsPrivateKeyFile": str(key("kubelet.key")),
-            "containerRuntimeEndpoint": f"unix://{self.containerd_socket}",
-            "failCgroupV1": False,  # 1.36 refuses version 1 otherwise
-            "cgroupDriver": "cgroupfs",
-            "cgroupRoot": f"/{CGROUP}",
-            "oomScoreAdj": 0,  # a root without CAP_SYS_RESOURCE may not lower it
-            "makeIPTablesUtilChains": False,
-            "failSwapOn": False,
-            "podLogsDir": str(folder / "logs" / "pods"),
-            "volumePluginDir": str(folder / "volume-plugins"),
-            "resolvConf": str(folder / "resolv.conf"),
-            "serializeImagePulls": False,
-            "registryPullQPS": 0,
-            "eventRecordQPS": 0,
-            "kubeAPIQPS": 200,
-            "kubeAPIBurst": 400,
-            "maxPods": min(250, ipaddress.IPv4Network(settings.pods).num_addresses - 3),
-            "evictionHard": {"memory.available": "200Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
-            "evictionPressureTransitionPeriod": "10s",
-            # Images are imported by hand: one that is collected does not come back.
-            "imageGCHighThresholdPercent": 99,
-            "imageGCLowThresholdPercent": 98,
-        }
-
-    def containerd_configuration(self, tools):
-        folder = self.folder
-        return f"""version = 3
-root = '{folder}/containerd/root'
-state = '{folder}/containerd/state'
-temp = '{folder}/containerd/temp'
-imports = []
-oom_score = 0
-[grpc]
-address = '{self.containerd_socket}'
-[ttrpc]
-address = '{self.containerd_socket}.ttrpc'
-[plugins.'io.containerd.internal.v1.opt']
-path = '{folder}/containerd/opt'
-[plugins.'io.containerd.nri.v1.nri']
-disable = true
-[plugins.'io.containerd.cri.v1.images'.pinned_images]
-sandbox = '{PAUSE}'
-[plugins.'io.containerd.grpc.v1.cri']
-stream_server_address = '{self.settings.loopback}'
-[plugins.'io.containerd.cri.v1.runtime']
-restrict_oom_score_adj = true
-disable_apparmor = true
-netns_mounts_under_state_dir = true
-[plugins.'io.containerd.cri.v1.runtime'.cni]
-bin_dirs = ['{cni_plugins()}']
-conf_dir = '{folder}/cni'
-use_internal_loopback = true
-[plugins.'io.containerd.cri.v1.runtime'.containerd]
-default_runtime_name = 'runc'
-[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]
-runtime_type = 'io.containerd.runc.v2'
-[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc.options]
-BinaryName = '{tools["runc"]}'
-Root = '{folder}/runc'
-[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runsc]
-runtime_type = 'io.containerd.runsc.v1'
-[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runsc.options]
-TypeUrl = 'io.containerd.runsc.v1.options'
-ConfigPath = '{folder}/runsc.toml'
-"""
-
-    def write(self, name, content):
-        file = self.folder / name
-        file.touch(mode=0o600)
-        file.write_text(json.dumps(content, indent=1) + "\n")
 
     # --- the host's network -------------------------------------------------------------------------------------------
 
@@ -476,9 +127,12 @@ table inet {NFT_TABLE} {{
 """
         run(["nft", "-f", "-"], input=rules)
         # Where the host has br_netfilter, packets between pods pass its FORWARD chain, which Docker's policy closes.
-        if "-P FORWARD DROP" in run(["iptables", "-w", "10", "-S", "FORWARD"], check=False) and not self.forward_rule("-C"):
-            if not self.forward_rule("-I"):
-                raise Failure("iptables refuses a rule in the FORWARD chain, whose policy is DROP")
+        if self.forward_closed() and not self.forward_rule("-C") and not self.forward_rule("-I"):
+            raise Failure("iptables refuses a rule in the FORWARD chain, whose policy is DROP")
+
+    def forward_closed(self):
+        there = shutil.which("iptables", path=host.SYSTEM_PATH) is not None
+        return there and "-P FORWARD DROP" in run(["iptables", "-w", "10", "-S", "FORWARD"], check=False)
 
     def forward_rule(self, verb):
         """Whether iptables took it. -C asks whether it is there, -I inserts, -D deletes."""
@@ -511,8 +165,8 @@ table inet {NFT_TABLE} {{
         self.before.note(settings=self.settings.addresses(), ip_forward=ip_forward(), device_plugins=device_plugins)
         host.make_cgroup(CGROUP)
         self.make_network()
-        self.pki.make(self.settings)
-        self.write_configuration(tools)
+        self.configuration.pki.make(self.settings)
+        self.configuration.write_files(tools)
         daemons = self.daemons(tools)
         for name in ("etcd", "containerd", "apiserver"):
             daemons[name].start()
@@ -524,12 +178,13 @@ table inet {NFT_TABLE} {{
         for name, handler in (("runc", "runc"), ("gvisor", "runsc")):
             runtime = {"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": name}, "handler": handler}
             self.api.create("/apis/node.k8s.io/v1/runtimeclasses", runtime)
-        daemons["kubelet"].wait_ready(self.api.node_ready, 60)
+        kubelet = daemons["kubelet"]
+        kubelet.wait_ready(lambda: self.api.node_ready(kubelet.since()), 60)
         account = "/api/v1/namespaces/default/serviceaccounts/default"
         daemons["controller-manager"].wait_ready(lambda: self.api.call("GET", account)[0] == 200, 30)
         daemons["scheduler"].must_run()
         say(f"the cluster is up ({time.monotonic() - begin:.1f} s)")
-        print(f"export KUBECONFIG={self.kubeconfig}", flush=True)
+        print(f"export KUBECONFIG={self.configuration.admin}", flush=True)
 
     def refuse_other_kubelet(self):
         """Two kubelets on a host would share a socket whose path is compiled in."""
@@ -539,14 +194,14 @@ table inet {NFT_TABLE} {{
             raise Failure("this host is a Kubernetes node already: set KUBECONFIG and use that cluster")
 
     def wait_containerd(self, containerd):
-        containerd.wait_ready(lambda: host.listens(self.containerd_socket), 30)
+        containerd.wait_ready(lambda: host.listens(self.configuration.containerd_socket), 30)
 
     def wait_apiserver(self, daemons):
-        def alive():
+        def ready():
             daemons["etcd"].must_run()
             return self.api.ready()
 
-        daemons["apiserver"].wait_ready(alive, 60)
+        daemons["apiserver"].wait_ready(ready, 60)
 
     def import_pause(self, tools):
         file = self.folder / "pause.tar"
@@ -555,7 +210,7 @@ table inet {NFT_TABLE} {{
 
     def load(self, file, tools):
         """What was imported, as ctr says it."""
-        ctr = [tools["ctr"], "--address", self.containerd_socket, "--namespace", "k8s.io", "--timeout", "10s"]
+        ctr = [tools["ctr"], "--address", self.configuration.containerd_socket, "--namespace", "k8s.io", "--timeout", "10s"]
         return run([*ctr, "images", "import", file], timeout=300)
 
     # --- down ---------------------------------------------------------------------------------------------------------
@@ -570,13 +225,14 @@ table inet {NFT_TABLE} {{
         self.remove_outside(before)
         if before is not None and before["ip_forward"] == "0" and ip_forward() == "1":
             pathlib.Path("/proc/sys/net/ipv4/ip_forward").write_text("0")
+        # Before the folder goes, which knows what the host had: a second `down` goes on from here.
+        if left := self.leftovers(before):
+            raise Failure("this is left of the cluster:\n" + "\n".join("  " + line for line in left))
         if keep_data:
             for name in ("containerd/state", "containerd/temp", "runc", "runsc", "cni-leases", "run"):  # what a reboot would clear
                 shutil.rmtree(self.folder / name, ignore_errors=True)
         else:
             host.remove_tree(self.folder)
-        if left := self.leftovers(before, keep_data):
-            raise Failure("this is left of the cluster:\n" + "\n".join("  " + line for line in left))
 
     def processes(self):
         """All of ours, recorded or not: pods by their control group, the rest by program and folder."""
@@ -598,7 +254,7 @@ table inet {NFT_TABLE} {{
         for folder, levels in ((DEVICE_PLUGINS, 2), (POD_LOG_LINKS, 1), (CNI_RESULTS, 2), (host.SHIM_SOCKETS, 2)):
             host.remove_empty(folder, levels)
 
-    def leftovers(self, before, keep_data):
+    def leftovers(self, before):
         left = [f"process {pid}: {' '.join(host.command_line(pid))[:200]}" for pid in self.processes()]
         left += [f"mount {point}" for point in host.mounts(self.folder)]
         left += [f"interface {name}" for name in sorted({NODE_BRIDGE, POD_BRIDGE} & host.interfaces())]
@@ -606,8 +262,6 @@ table inet {NFT_TABLE} {{
         left += [f"nft table inet {NFT_TABLE}"] if self.has_nft_table() else []
         left += ["a rule in iptables' FORWARD chain"] if self.forward_rule("-C") else []
         left += [f"file {file}" for file in self.outside_files(before)]
-        if not keep_data and self.folder.exists():
-            left.append(f"folder {self.folder}")
         return left
 
     # --- status, faults -----------------------------------------------------------------------------------------------
@@ -623,11 +277,11 @@ table inet {NFT_TABLE} {{
         if node is None:
             print(f"{'node':20} {'unknown: the API server does not answer' if whole else 'unknown'}")
             return False
-        facts, ready = node["status"]["nodeInfo"], self.api.node_ready()
+        facts, ready = node["status"]["nodeInfo"], self.api.node_ready(self.daemons()["kubelet"].since())
         print(f"{'node ' + NODE:20} {'ready' if ready else 'not ready'}")
         print(f"{'versions':20} Kubernetes {version['gitVersion']}, kubelet {facts['kubeletVersion']}, {facts['containerRuntimeVersion']}")
         print(f"{'addresses':20} API {self.settings.api}, pods {self.settings.pods}, pods see the host as {self.settings.pod_gateway}")
-        print(f"export KUBECONFIG={self.kubeconfig}")
+        print(f"export KUBECONFIG={self.configuration.admin}")
         return whole and ready
 
     def start(self, name):
@@ -642,7 +296,7 @@ table inet {NFT_TABLE} {{
             port = (self.settings.loopback, ETCD_PORT)
             daemon.wait_ready(lambda: answers(port), 30)
         elif name == "kubelet":
-            port = (self.settings.address, KUBELET_PORT)
+            port = (self.settings.address, KUBELET_PORT)  # the API server may be down: no question of it
             daemon.wait_ready(lambda: answers(port), 60)
         daemon.must_run()
 

@@ -19,11 +19,10 @@ import pathlib
 import pwd
 import shutil
 import socket
-import sys
 import time
 
 import host
-from host import Daemon, Failure, run, say
+from host import Daemon, Failure, say
 
 CGROUP = "foredeck-test-docker"
 HOST_SOCKET = pathlib.Path("/run/docker.sock")
@@ -185,14 +184,14 @@ path = '{folder}/containerd/opt'
         for folder, levels in ((host.SHIM_SOCKETS, 2), (PLUGINS, 2), (KEY_FILE.parent, 1)):
             host.remove_empty(folder, levels)
         self.remove_subordinate_ids()
-        host.remove_tree(self.folder)
         left = [f"process {pid}: {' '.join(host.command_line(pid))[:200]}" for pid in self.processes()]
         left += [f"mount {point}" for point in host.mounts(self.folder)]
         left += [f"control group {folder}" for folder in host.cgroup_folders(CGROUP)]
         left += [f"file {file}" for file in self.outside_files(before)]
-        left += [f"folder {self.folder}"] if self.folder.exists() else []
+        # Before the folder goes, which knows what the host had: a second `down` goes on from here.
         if left:
             raise Failure("this is left of the daemon:\n" + "\n".join("  " + line for line in left))
+        host.remove_tree(self.folder)
 
     def processes(self):
         """All of ours, recorded or not: containers by their control group, the rest by program and folder."""

@@ -181,6 +181,12 @@ class Daemon:
                 return pid
         return None
 
+    def since(self):
+        """When it was started, in seconds since 1970. None where it does not run."""
+        with contextlib.suppress(FileNotFoundError):
+            return self.record.stat().st_mtime if self.pid() is not None else None
+        return None
+
     def state(self):
         pid = self.pid()
         return f"{self.name:20} {'not running' if pid is None else f'pid {pid}'}"
@@ -418,3 +424,4 @@ def remove_tree(folder):
         shutil.rmtree(folder, ignore_errors=True)
         if not folder.exists():
             return
+    raise Failure(f"{folder} could not be removed")

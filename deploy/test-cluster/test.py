@@ -15,6 +15,7 @@ import time
 import unittest
 
 import cluster
+import configuration
 import docker
 import host
 import image
@@ -48,7 +49,7 @@ def snapshot():
         "interfaces": sorted(host.interfaces()),
         "nft tables": host.run(["nft", "list", "tables"]),
         "iptables": host.run(["sh", "-c", "iptables-save 2>/dev/null | grep -v '^#' | sed 's/ \\[.*//' || true"]),
-        "control groups": [str(path) for name in (cluster.CGROUP, docker.CGROUP) for path in host.cgroup_folders(name)],
+        "control groups": [str(path) for name in (configuration.CGROUP, docker.CGROUP) for path in host.cgroup_folders(name)],
         "mounts": [point for folder in STATE_FOLDERS for point in host.mounts(folder)],
         "processes": [host.command_line(pid) for folder in STATE_FOLDERS for pid in host.using(folder, ["/"])],
         "folders": [files(folder) for folder in (*STATE_FOLDERS, "/var/lib/kubelet", "/var/lib/cni", "/var/log/containers", "/etc/docker", "/run/docker")],
@@ -58,7 +59,7 @@ def snapshot():
     }
 
 
-STATE_FOLDERS = [cluster.Settings.load().folder, docker.state_folder()]
+STATE_FOLDERS = [configuration.Settings.load().folder, docker.state_folder()]
 
 
 def busybox(folder):
@@ -221,7 +222,9 @@ class DockerTest(FromBeginningToEnd):
     def docker(self, *words):
         return host.run(["docker", "-H", self.socket, *words], timeout=60).strip()
 
-    def check(self, *options, runtimes=("runc",)):
+    def check(self, *options):
+        runtimes = ("runc", "runsc")
+        host.tools("runsc")
         self.socket = exported(launcher("docker", "up", "--own", *options).stdout, "DOCKER_HOST")
         self.docker("load", "--input", str(self.image))
         for runtime in runtimes:
@@ -251,8 +254,7 @@ class DockerTest(FromBeginningToEnd):
         self.check()
 
     def test_without_user_namespaces(self):
-        host.tools("runsc")
-        self.check("--no-userns", runtimes=("runc", "runsc"))
+        self.check("--no-userns")
 
 
 if __name__ == "__main__":
