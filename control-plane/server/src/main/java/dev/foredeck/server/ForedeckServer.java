@@ -73,7 +73,7 @@ public final class ForedeckServer implements AutoCloseable {
   private final Semaphore requests;
   private final Semaphore slow;
   private final Semaphore openRequests = new Semaphore(OPEN_REQUESTS);
-  private final Set<Feed> feeds = ConcurrentHashMap.newKeySet();
+  private final Set<Feed<?>> feeds = ConcurrentHashMap.newKeySet();
   private final AtomicInteger connections = new AtomicInteger();
   private final Map<HttpConnection, Patience> patiences = new ConcurrentHashMap<>();
   private final AtomicInteger working = new AtomicInteger();
@@ -106,6 +106,7 @@ public final class ForedeckServer implements AutoCloseable {
         new Router(
             routes(
                 sandboxDoor,
+                new TenantDoor(feeds, this.feeds),
                 callDoor,
                 new FileDoor(calls),
                 new KeyDoor(keys, decode),
@@ -141,7 +142,12 @@ public final class ForedeckServer implements AutoCloseable {
 
   /// All that is served. The committed list `routes.txt` and `openapi.json` are held to it.
   private static List<Route> routes(
-      SandboxDoor sandboxes, CallDoor calls, FileDoor files, KeyDoor keys, HealthDoor health) {
+      SandboxDoor sandboxes,
+      TenantDoor tenant,
+      CallDoor calls,
+      FileDoor files,
+      KeyDoor keys,
+      HealthDoor health) {
     Access developer = Access.DEVELOPER;
     Access operator = Access.OPERATOR;
     String sandbox = "/v1/sandboxes/{id}";
@@ -170,6 +176,13 @@ public final class ForedeckServer implements AutoCloseable {
             Body.NONE,
             Set.of("after", "limit"),
             sandboxes::events),
+        new Route(
+            "GET",
+            "/v1/events",
+            developer,
+            Body.NONE,
+            Set.of("after", "limit", "type"),
+            tenant::events),
         new Route("POST", sandbox + "/calls", developer, Body.JSON, NO_QUERY, calls::start),
         new Route("GET", sandbox + "/files", developer, Body.NONE, listing, files::get),
         new Route("GET", file, developer, Body.NONE, listing, files::get),

@@ -183,7 +183,7 @@ final class RunningServer implements AutoCloseable {
   }
 
   /// One event of a stream.
-  record Sse(Optional<Long> id, String event, JsonNode data) {}
+  record Sse(Optional<String> id, String event, JsonNode data) {}
 
   /// Events of a whole, ended stream; comments and `retry` are skipped.
   static List<Sse> events(String body) throws Exception {
@@ -199,7 +199,7 @@ final class RunningServer implements AutoCloseable {
       if (fields.containsKey("data")) {
         events.add(
             new Sse(
-                Optional.ofNullable(fields.get("id")).map(Long::parseLong),
+                Optional.ofNullable(fields.get("id")),
                 fields.getOrDefault("event", ""),
                 MAPPER.readTree(fields.get("data"))));
       }

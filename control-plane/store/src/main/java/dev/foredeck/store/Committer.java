@@ -97,7 +97,7 @@ final class Committer implements AutoCloseable {
 
   /// @throws SQLException when the database cannot be reached now
   void start() throws SQLException {
-    Connection opened = connections.openDurable();
+    Connection opened = connect();
     new Pipeline()
         .add("insert into committer (id, batch, at) values (?, 0, transaction_timestamp())", id)
         .add("commit")
@@ -258,6 +258,17 @@ final class Committer implements AutoCloseable {
     }
   }
 
+  private Connection connect() throws SQLException {
+    Connection opened = connections.openDurable();
+    try {
+      EventOrder.keep(opened);
+      return opened;
+    } catch (SQLException | RuntimeException e) {
+      opened.close();
+      throw e;
+    }
+  }
+
   private boolean outOfPatience() {
     long now = System.nanoTime();
     if (awaySince.isEmpty()) {
@@ -273,7 +284,7 @@ final class Committer implements AutoCloseable {
   private void attempt(List<Pending> batch) throws SQLException {
     Connection current = connection;
     if (current == null) {
-      current = connections.openDurable();
+      current = connect();
       connection = current;
     }
     Batch transaction = new Batch(batch.stream().map(pending -> pending.commit).toList());
@@ -318,7 +329,7 @@ final class Committer implements AutoCloseable {
     while (true) {
       drop();
       try {
-        Connection current = connections.openDurable();
+        Connection current = connect();
         connection = current;
         long durable = -1;
         // Waits for the transaction if the server still works on it.

@@ -9,6 +9,7 @@ import dev.foredeck.store.generated.tables.Call;
 import dev.foredeck.store.generated.tables.CallArtifact;
 import dev.foredeck.store.generated.tables.Committer;
 import dev.foredeck.store.generated.tables.Event;
+import dev.foredeck.store.generated.tables.EventOrder;
 import dev.foredeck.store.generated.tables.IdempotencyKey;
 import dev.foredeck.store.generated.tables.Log;
 import dev.foredeck.store.generated.tables.OutputChunk;
@@ -63,6 +64,11 @@ public class DefaultSchema extends SchemaImpl {
      * The table <code>event</code>.
      */
     public final Event EVENT = Event.EVENT;
+
+    /**
+     * The table <code>event_order</code>.
+     */
+    public final EventOrder EVENT_ORDER = EventOrder.EVENT_ORDER;
 
     /**
      * The table <code>idempotency_key</code>.
@@ -120,6 +126,7 @@ public class DefaultSchema extends SchemaImpl {
             CallArtifact.CALL_ARTIFACT,
             Committer.COMMITTER,
             Event.EVENT,
+            EventOrder.EVENT_ORDER,
             IdempotencyKey.IDEMPOTENCY_KEY,
             Log.LOG,
             OutputChunk.OUTPUT_CHUNK,

@@ -9,6 +9,7 @@ import dev.foredeck.store.generated.tables.Call;
 import dev.foredeck.store.generated.tables.CallArtifact;
 import dev.foredeck.store.generated.tables.Committer;
 import dev.foredeck.store.generated.tables.Event;
+import dev.foredeck.store.generated.tables.EventOrder;
 import dev.foredeck.store.generated.tables.IdempotencyKey;
 import dev.foredeck.store.generated.tables.Log;
 import dev.foredeck.store.generated.tables.OutputChunk;
@@ -48,6 +49,11 @@ public class Tables {
      * The table <code>event</code>.
      */
     public static final Event EVENT = Event.EVENT;
+
+    /**
+     * The table <code>event_order</code>.
+     */
+    public static final EventOrder EVENT_ORDER = EventOrder.EVENT_ORDER;
 
     /**
      * The table <code>idempotency_key</code>.
