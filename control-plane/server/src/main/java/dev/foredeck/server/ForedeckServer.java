@@ -60,7 +60,7 @@ public final class ForedeckServer implements AutoCloseable {
   private static final Pattern TRACEPARENT =
       Pattern.compile("00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}");
   private static final int URI_BYTES = 16 * 1024;
-  private static final int CHUNK_BYTES = 64 * 1024;
+  static final int CHUNK_BYTES = 64 * 1024;
   private static final int OPEN_REQUESTS = 32;
   private static final Set<String> NO_QUERY = Set.of();
 
@@ -72,6 +72,7 @@ public final class ForedeckServer implements AutoCloseable {
   private final Exchange.Edge edge;
   private final Semaphore requests;
   private final Semaphore slow;
+  private final BodyMemory bodies;
   private final Semaphore openRequests = new Semaphore(OPEN_REQUESTS);
   private final Set<Feed<?>> feeds = ConcurrentHashMap.newKeySet();
   private final AtomicInteger connections = new AtomicInteger();
@@ -98,6 +99,7 @@ public final class ForedeckServer implements AutoCloseable {
     this.random = random;
     this.requests = new Semaphore(limits.requests());
     this.slow = new Semaphore(limits.feeds());
+    this.bodies = new BodyMemory(listen.bodyMemory());
     Decode decode = new Decode(limits);
     JsonBody json = new JsonBody(limits);
     CallDoor callDoor = new CallDoor(calls, feeds, decode, this.feeds);
@@ -126,6 +128,11 @@ public final class ForedeckServer implements AutoCloseable {
           @Override
           public JsonBody json() {
             return json;
+          }
+
+          @Override
+          public BodyMemory bodies() {
+            return bodies;
           }
 
           @Override
@@ -289,6 +296,11 @@ public final class ForedeckServer implements AutoCloseable {
   /// Requests that have a thread now, feeds included.
   public int working() {
     return working.get();
+  }
+
+  /// Bytes of request bodies in memory now.
+  long bodyBytes() {
+    return bodies.taken();
   }
 
   private static void await(Future<Void> future, Duration most) {

@@ -89,7 +89,16 @@ final class RunningServer implements AutoCloseable {
 
   static Listen listen(Duration heartbeat, Duration stall) {
     Listen d = patient();
-    return new Listen(d.host(), 0, d.connections(), d.head(), d.idle(), d.body(), heartbeat, stall);
+    return new Listen(
+        d.host(),
+        0,
+        d.connections(),
+        d.bodyMemory(),
+        d.head(),
+        d.idle(),
+        d.body(),
+        heartbeat,
+        stall);
   }
 
   /// @param more names and values of headers
