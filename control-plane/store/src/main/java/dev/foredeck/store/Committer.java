@@ -41,6 +41,7 @@ final class Committer implements AutoCloseable {
   private final Connections connections;
   private final String id;
   private final Wakes wakes;
+  private final WriteProbe probe;
   private final Duration patience;
   private final ArrayBlockingQueue<Pending> queue = new ArrayBlockingQueue<>(MAX_QUEUED);
   private final Thread thread;
@@ -87,10 +88,11 @@ final class Committer implements AutoCloseable {
 
   /// @param id that no other committer ever had
   /// @param patience how long a batch waits for a database that is away
-  Committer(Connections connections, String id, Wakes wakes, Duration patience) {
+  Committer(Connections connections, String id, Wakes wakes, WriteProbe probe, Duration patience) {
     this.connections = connections;
     this.id = id;
     this.wakes = wakes;
+    this.probe = probe;
     this.patience = patience;
     this.thread = Thread.ofPlatform().daemon().name("store-commit-" + id).unstarted(this::work);
   }
@@ -221,6 +223,7 @@ final class Committer implements AutoCloseable {
           case CONNECTION_LOST -> {
             drop();
             if (outOfPatience()) {
+              probe.failed();
               fail(batch, Faults.unavailable(e));
               return;
             }
@@ -236,6 +239,7 @@ final class Committer implements AutoCloseable {
           }
           case INCAPABLE -> {
             rollBack();
+            probe.failed();
             fail(batch, Faults.unavailable(e));
             return;
           }
@@ -252,6 +256,7 @@ final class Committer implements AutoCloseable {
         }
       } catch (Connections.UnsafeServerException e) {
         drop();
+        probe.failed();
         fail(batch, new StoreUnavailableException(String.valueOf(e.getMessage()), e));
         return;
       }

@@ -89,6 +89,7 @@ public final class PostgresStore implements Store {
   private final List<Committer> committers;
   private final Wakes wakes;
   private final Partitions partitions;
+  private final WriteProbe probe;
   private final Clock clock;
   private final Thread maintenance;
   private volatile boolean closed;
@@ -99,12 +100,14 @@ public final class PostgresStore implements Store {
       List<Committer> committers,
       Wakes wakes,
       Partitions partitions,
+      WriteProbe probe,
       Clock clock) {
     this.pool = pool;
     this.db = db;
     this.committers = committers;
     this.wakes = wakes;
     this.partitions = partitions;
+    this.probe = probe;
     this.clock = clock;
     this.maintenance =
         Thread.ofPlatform().daemon().name("store-maintain").unstarted(this::maintain);
@@ -136,18 +139,20 @@ public final class PostgresStore implements Store {
     HikariDataSource pool = pool(database);
     DSLContext db = DSL.using(pool, SQLDialect.POSTGRES);
     Wakes wakes = new Wakes(connections, origin);
+    WriteProbe probe = new WriteProbe(db);
     List<Committer> committers = new ArrayList<>();
     PostgresStore store = null;
     try {
       Partitions partitions = new Partitions(db);
       partitions.makeAhead(clock.instant());
       for (int i = 0; i < COMMITTERS; i++) {
-        Committer committer = new Committer(connections, origin + "-" + i, wakes, PATIENCE);
+        Committer committer = new Committer(connections, origin + "-" + i, wakes, probe, PATIENCE);
         committer.start();
         committers.add(committer);
       }
-      store = new PostgresStore(pool, db, List.copyOf(committers), wakes, partitions, clock);
+      store = new PostgresStore(pool, db, List.copyOf(committers), wakes, partitions, probe, clock);
       wakes.start();
+      probe.start();
       store.maintenance.start();
       return store;
     } catch (SQLException e) {
@@ -653,7 +658,7 @@ public final class PostgresStore implements Store {
   @Override
   public boolean healthy() {
     try {
-      return Integer.valueOf(1).equals(db.selectOne().fetchOne(0, Integer.class));
+      return probe.able() && Integer.valueOf(1).equals(db.selectOne().fetchOne(0, Integer.class));
     } catch (DataAccessException e) {
       LOGGER.debug("the database is not healthy", e);
       return false;
@@ -663,6 +668,7 @@ public final class PostgresStore implements Store {
   @Override
   public void close() {
     closed = true;
+    probe.close();
     committers.forEach(Committer::close);
     wakes.close();
     maintenance.interrupt();

@@ -129,7 +129,7 @@ public interface Store extends AutoCloseable {
   /// partition.
   void retain(Instant outputBefore, Instant eventsBefore);
 
-  /// Whether the database answers.
+  /// Whether the database answers, and takes writes as far as is known.
   boolean healthy();
 
   @Override

@@ -17,6 +17,7 @@ import dev.foredeck.store.generated.tables.PolicyVersion;
 import dev.foredeck.store.generated.tables.Sandbox;
 import dev.foredeck.store.generated.tables.SandboxFile;
 import dev.foredeck.store.generated.tables.Tenant;
+import dev.foredeck.store.generated.tables.WriteProbe;
 
 import java.util.Arrays;
 import java.util.List;
@@ -106,6 +107,11 @@ public class DefaultSchema extends SchemaImpl {
     public final Tenant TENANT = Tenant.TENANT;
 
     /**
+     * The table <code>write_probe</code>.
+     */
+    public final WriteProbe WRITE_PROBE = WriteProbe.WRITE_PROBE;
+
+    /**
      * No further instances allowed
      */
     private DefaultSchema() {
@@ -133,7 +139,8 @@ public class DefaultSchema extends SchemaImpl {
             PolicyVersion.POLICY_VERSION,
             Sandbox.SANDBOX,
             SandboxFile.SANDBOX_FILE,
-            Tenant.TENANT
+            Tenant.TENANT,
+            WriteProbe.WRITE_PROBE
         );
     }
 }

@@ -17,6 +17,7 @@ import dev.foredeck.store.generated.tables.PolicyVersion;
 import dev.foredeck.store.generated.tables.Sandbox;
 import dev.foredeck.store.generated.tables.SandboxFile;
 import dev.foredeck.store.generated.tables.Tenant;
+import dev.foredeck.store.generated.tables.WriteProbe;
 
 
 /**
@@ -89,4 +90,9 @@ public class Tables {
      * The table <code>tenant</code>.
      */
     public static final Tenant TENANT = Tenant.TENANT;
+
+    /**
+     * The table <code>write_probe</code>.
+     */
+    public static final WriteProbe WRITE_PROBE = WriteProbe.WRITE_PROBE;
 }

@@ -25,3 +25,7 @@ insert into event_order (cluster, base) select system_identifier, 0 from pg_cont
 
 -- The last seq of its log before it was made: a reader of one call begins there.
 alter table call add column log_before bigint not null default 0;
+
+-- Written to see whether anything can be written.
+create table write_probe (bytes bytea not null);
+alter table write_probe alter column bytes set storage external;
