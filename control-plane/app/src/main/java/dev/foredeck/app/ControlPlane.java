@@ -43,9 +43,11 @@ import java.util.ArrayDeque;
 import java.util.Deque;
 import java.util.List;
 import java.util.Optional;
+import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.FutureTask;
 import java.util.concurrent.ScheduledThreadPoolExecutor;
+import java.util.concurrent.TimeUnit;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
@@ -59,27 +61,42 @@ final class ControlPlane implements AutoCloseable {
   private static final String TENANT = "default";
   private static final String ADMIN_KEY = "admin.key";
 
-  private final Deque<AutoCloseable> parts = new ArrayDeque<>();
-  private final String url;
+  /// How long a start that is told to stop may go on with the step that it is at.
+  private static final Duration UNWIND = DATABASE.plus(Duration.ofSeconds(10));
 
-  private ControlPlane(Configuration configuration) {
-    try {
-      this.url = build(configuration);
-    } catch (RuntimeException e) {
-      close();
-      throw e;
+  private final Configuration configuration;
+  private final Deque<AutoCloseable> parts = new ArrayDeque<>();
+  private final CountDownLatch built = new CountDownLatch(1);
+  private final Object ending = new Object();
+  private boolean closed;
+
+  /// Told to stop while it started.
+  static final class StoppedException extends RuntimeException {
+    private static final long serialVersionUID = 1L;
+
+    StoppedException() {
+      super("the control plane was told to stop while it started");
     }
   }
 
-  /// Returns when the server serves.
-  ///
-  /// @throws ConfigurationException when configuration or host cannot be used
-  static ControlPlane start(Configuration configuration) {
-    return new ControlPlane(configuration);
+  ControlPlane(Configuration configuration) {
+    this.configuration = configuration;
   }
 
-  String url() {
-    return url;
+  /// Returns the URL when the server serves. Once.
+  ///
+  /// @throws ConfigurationException when configuration or host cannot be used
+  /// @throws StoppedException when [#close] was called meanwhile
+  String start() {
+    try {
+      return build(configuration);
+    } catch (RuntimeException e) {
+      built.countDown();
+      close();
+      throw e;
+    } finally {
+      built.countDown();
+    }
   }
 
   private String build(Configuration configuration) {
@@ -142,7 +159,10 @@ final class ControlPlane implements AutoCloseable {
             keys,
             limits,
             Listen.at(configuration.listenHost(), configuration.listenPort()),
-            () -> store.healthy() ? Optional.empty() : Optional.of("the database does not answer"),
+            () ->
+                store.healthy()
+                    ? Optional.empty()
+                    : Optional.of("the database does not answer, or takes no writes"),
             random);
     int port = listen(server);
     keep(() -> server.stop(DRAIN));
@@ -252,20 +272,43 @@ final class ControlPlane implements AutoCloseable {
     }
   }
 
+  /// What is made after we were told to stop ends at once.
   private <T extends AutoCloseable> T keep(T part) {
-    parts.push(part);
-    return part;
+    synchronized (parts) {
+      if (!closed) {
+        parts.push(part);
+        return part;
+      }
+    }
+    end(part);
+    throw new StoppedException();
   }
 
-  /// Drains and lets go; sandboxes stay as they are.
+  private static void end(AutoCloseable part) {
+    try {
+      part.close();
+    } catch (Exception e) {
+      LOG.warn("{} could not be closed", part.getClass().getSimpleName(), e);
+    }
+  }
+
+  /// Drains and lets go; sandboxes stay as they are. While it starts, at the next step of that. By
+  /// any thread, and again: returns when nothing of ours runs any more.
   @Override
   public void close() {
-    while (!parts.isEmpty()) {
-      AutoCloseable part = parts.pop();
-      try {
-        part.close();
-      } catch (Exception e) {
-        LOG.warn("{} could not be closed", part.getClass().getSimpleName(), e);
+    synchronized (parts) {
+      closed = true;
+    }
+    try {
+      if (!built.await(UNWIND.toMillis(), TimeUnit.MILLISECONDS)) {
+        LOG.warn("the start goes on after {}; what it makes may be left behind", UNWIND);
+      }
+    } catch (InterruptedException e) {
+      Thread.currentThread().interrupt();
+    }
+    synchronized (ending) {
+      while (!parts.isEmpty()) {
+        end(parts.pop());
       }
     }
   }

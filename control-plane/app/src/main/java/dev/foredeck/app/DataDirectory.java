@@ -14,15 +14,18 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
 import java.nio.file.StandardOpenOption;
+import java.nio.file.attribute.FileAttribute;
+import java.nio.file.attribute.PosixFilePermission;
 import java.nio.file.attribute.PosixFilePermissions;
 import java.security.SecureRandom;
 import java.util.HexFormat;
+import java.util.Set;
 import org.jspecify.annotations.Nullable;
 
 /// The folder that Foredeck keeps its things in, held by one control plane at a time: the kernel drops the lock when the process
 /// dies, however it dies.
 ///
-///     DIR/lock             held while we run
+///     DIR/lock             held while we run, 0600
 ///     DIR/admin.key        the operator's key, 0600
 ///     DIR/deployment.key   from which agents' tokens are derived, 0600
 ///     DIR/replica.id       this replica's name, 0600
@@ -30,6 +33,8 @@ import org.jspecify.annotations.Nullable;
 ///     DIR/postgres/        the embedded database
 final class DataDirectory implements AutoCloseable {
   private static final int KEY_BYTES = 32;
+  private static final FileAttribute<Set<PosixFilePermission>> OWNER_ONLY =
+      PosixFilePermissions.asFileAttribute(PosixFilePermissions.fromString("rw-------"));
 
   private final Path path;
   private final FileChannel channel;
@@ -48,7 +53,11 @@ final class DataDirectory implements AutoCloseable {
       Files.createDirectories(path);
       FileChannel channel =
           FileChannel.open(
-              path.resolve("lock"), StandardOpenOption.CREATE, StandardOpenOption.WRITE);
+              path.resolve("lock"),
+              Set.of(StandardOpenOption.CREATE, StandardOpenOption.WRITE),
+              OWNER_ONLY);
+      // One of before, when it was open for all to read.
+      Files.setPosixFilePermissions(path.resolve("lock"), OWNER_ONLY.value());
       @Nullable FileLock lock;
       try {
         lock = channel.tryLock();
@@ -122,9 +131,7 @@ final class DataDirectory implements AutoCloseable {
   void writeSecret(String name, String content) throws IOException {
     Path temporary = path.resolve(name + ".new");
     Files.deleteIfExists(temporary);
-    Files.createFile(
-        temporary,
-        PosixFilePermissions.asFileAttribute(PosixFilePermissions.fromString("rw-------")));
+    Files.createFile(temporary, OWNER_ONLY);
     try (FileChannel file = FileChannel.open(temporary, StandardOpenOption.WRITE)) {
       ByteBuffer bytes = StandardCharsets.UTF_8.encode(content + "\n");
       while (bytes.hasRemaining()) {

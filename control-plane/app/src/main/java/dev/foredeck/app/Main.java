@@ -54,23 +54,22 @@ public final class Main implements Callable<Integer> {
     put(options, "driver", driver);
     try {
       Configuration configuration = Configuration.of(options, System.getenv());
-      CountDownLatch stopped = new CountDownLatch(1);
-      ControlPlane plane = ControlPlane.start(configuration);
-      Runtime.getRuntime()
-          .addShutdownHook(
-              Thread.ofPlatform()
-                  .name("drain")
-                  .unstarted(() -> {
-                    plane.close();
-                    stopped.countDown();
-                    // The JVM's own exit code after SIGTERM is 143; ours says that draining
-                    // succeeded.
-                    Runtime.getRuntime().halt(0);
-                  }));
-      System.out.println("foredeck ready " + plane.url());
+      ControlPlane plane = new ControlPlane(configuration);
+      // Before anything is made: a start that is told to stop leaves nothing behind either.
+      Thread drain =
+          Thread.ofPlatform()
+              .name("drain")
+              .unstarted(() -> {
+                plane.close();
+                // The JVM's own exit code after SIGTERM is 143; ours says that draining
+                // succeeded.
+                Runtime.getRuntime().halt(0);
+              });
+      Runtime.getRuntime().addShutdownHook(drain);
+      System.out.println("foredeck ready " + started(plane, drain));
       System.out.flush();
       LOG.info("the operator's key is in {}", configuration.dataDir().resolve("admin.key"));
-      stopped.await();
+      untilDrained();
       return 0;
     } catch (ConfigurationException e) {
       System.err.println("foredeck: " + e.getMessage());
@@ -82,6 +81,30 @@ public final class Main implements Callable<Integer> {
       Thread.currentThread().interrupt();
       return 1;
     }
+  }
+
+  private static String started(ControlPlane plane, Thread drain) throws InterruptedException {
+    try {
+      return plane.start();
+    } catch (RuntimeException e) {
+      boolean stopping;
+      try {
+        stopping = !Runtime.getRuntime().removeShutdownHook(drain);
+      } catch (IllegalStateException _) {
+        stopping = true;
+      }
+      if (stopping) {
+        // Not a fault of the start: it was told to stop.
+        LOG.info("the start ends: {}", e.getMessage());
+        untilDrained();
+      }
+      throw e;
+    }
+  }
+
+  /// The hook ends the process.
+  private static void untilDrained() throws InterruptedException {
+    new CountDownLatch(1).await();
   }
 
   private static void put(Map<String, String> options, String key, @Nullable String value) {

@@ -8,6 +8,7 @@ import java.nio.charset.CharacterCodingException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
@@ -20,7 +21,7 @@ final class PolicySources {
 
   private PolicySources() {}
 
-  /// @throws ConfigurationException when one of the operator's cannot be read
+  /// @throws ConfigurationException naming all of the operator's that cannot be read
   static Map<String, String> read(Path folder) {
     Map<String, String> sources = new TreeMap<>();
     for (String name : resource("index").lines().map(String::strip).toList()) {
@@ -36,9 +37,21 @@ final class PolicySources {
                 .filter(file -> !file.toString().endsWith(".test.yaml"))
                 .sorted()
                 .toList();
+        List<String> faults = new ArrayList<>();
         for (Path file : policies) {
           String fileName = file.getFileName().toString();
-          sources.put(fileName.substring(0, fileName.length() - ".yaml".length()), text(file));
+          try {
+            sources.put(
+                fileName.substring(0, fileName.length() - ".yaml".length()),
+                Files.readString(file));
+          } catch (CharacterCodingException _) {
+            faults.add("the policy " + file + " is not valid UTF-8");
+          } catch (IOException e) {
+            faults.add("the policy " + file + " cannot be read: " + e.getMessage());
+          }
+        }
+        if (!faults.isEmpty()) {
+          throw new ConfigurationException(String.join("\n", faults));
         }
       } catch (IOException | UncheckedIOException e) {
         throw new ConfigurationException(
@@ -46,16 +59,6 @@ final class PolicySources {
       }
     }
     return sources;
-  }
-
-  private static String text(Path file) {
-    try {
-      return Files.readString(file);
-    } catch (CharacterCodingException _) {
-      throw new ConfigurationException("the policy " + file + " is not valid UTF-8");
-    } catch (IOException e) {
-      throw new ConfigurationException("the policy " + file + " cannot be read: " + e.getMessage());
-    }
   }
 
   private static String resource(String name) {

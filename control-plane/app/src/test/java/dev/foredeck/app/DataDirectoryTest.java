@@ -33,7 +33,7 @@ class DataDirectoryTest {
       assertThat(data.deploymentKey(new SecureRandom())).isEqualTo(key);
       assertThat(data.replica(ids)).isEqualTo(replica);
     }
-    for (String name : List.of("deployment.key", "replica.id")) {
+    for (String name : List.of("lock", "deployment.key", "replica.id")) {
       assertThat(PosixFilePermissions.toString(Files.getPosixFilePermissions(folder.resolve(name))))
           .isEqualTo("rw-------");
     }

@@ -20,6 +20,7 @@ final class Narrator {
   private static final int LONGEST_LINE_BYTES = 8 * 1024;
   private static final int LONGEST_UNKNOWN_CHARS = 160;
   private static final int DIGEST_CHARS = 12;
+  private static final String SHADOW = " (shadow: recorded, not enforced)";
 
   private final Terminal terminal;
   private final Map<String, ByteArrayOutputStream> unfinished = new TreeMap<>();
@@ -108,7 +109,7 @@ final class Narrator {
       text += ": " + event.text("reason");
     }
     if (event.text("mode").equals("shadow")) {
-      text += " (shadow: recorded, not enforced)";
+      text += SHADOW;
     }
     line(event, effect(event), event.text("effect"), text);
   }
@@ -217,6 +218,9 @@ final class Narrator {
     text.append(':').append(data.path("port").asInt()).append(event.text("path"));
     text.append("  rule ").append(event.text("rule"));
     if (event.text("effect").equals("allow")) {
+      if (event.text("mode").equals("shadow")) {
+        text.append(SHADOW);
+      }
       text.append(
           String.format(
               "  %s in  %s out  %d ms",

@@ -11,9 +11,24 @@ import dev.foredeck.protocol.Channel;
 import java.time.Instant;
 import java.util.Base64;
 import java.util.Optional;
+import java.util.Set;
 
 /// The bodies of events, each written in one place: the design's table of event types.
 public final class Events {
+  /// All types that there are.
+  public static final Set<String> TYPES =
+      Set.of(
+          "sandbox.phase",
+          "call.requested",
+          "call.decided",
+          "call.started",
+          "output",
+          "output.truncated",
+          "call.output",
+          "call.ended",
+          "file.changed",
+          "egress.flow");
+
   private Events() {}
 
   public static NewEvent phase(Instant time, Phase phase, String reason) {
@@ -131,6 +146,9 @@ public final class Events {
     data.put("effect", flow.effect()).put("rule", flow.rule());
     if (!flow.reason().isEmpty()) {
       data.put("reason", flow.reason());
+    }
+    if (flow.shadow()) {
+      data.put("mode", "shadow");
     }
     data.put("bytesIn", flow.bytesIn())
         .put("bytesOut", flow.bytesOut())

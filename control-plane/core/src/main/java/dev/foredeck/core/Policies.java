@@ -5,6 +5,8 @@ import dev.foredeck.core.store.Store;
 import dev.foredeck.policy.Policy;
 import dev.foredeck.policy.PolicyCompiler;
 import dev.foredeck.policy.PolicyException;
+import java.util.LinkedHashSet;
+import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.Set;
@@ -20,30 +22,44 @@ public final class Policies {
   /// Compiles every source and keeps each version in the store.
   ///
   /// @param sources YAML by policy name
-  /// @throws PolicyException when any of them has a fault
+  /// @throws PolicyException with the faults of all of them
   public Policies(Map<String, String> sources, Store store) {
     this.store = store;
     PolicyCompiler compiler = compiler(sources);
+    // A parent's faults come with each of its children.
+    Set<PolicyException.Fault> faults = new LinkedHashSet<>();
     sources.forEach((name, source) -> {
-      Policy policy = compiler.compile(name + ".yaml", source);
-      if (!policy.name().equals(name)) {
-        throw new PolicyException(
-            java.util.List.of(
-                new PolicyException.Fault(
-                    name + ".yaml",
-                    1,
-                    1,
-                    "bad-value",
-                    "metadata.name is '"
-                        + policy.name()
-                        + "': it must be the file's name, '"
-                        + name
-                        + "'")));
+      try {
+        current.put(name, named(name, compiler.compile(name + ".yaml", source)));
+      } catch (PolicyException e) {
+        faults.addAll(e.faults());
       }
-      current.put(name, policy);
+    });
+    if (!faults.isEmpty()) {
+      throw new PolicyException(List.copyOf(faults));
+    }
+    current.forEach((name, policy) -> {
       byReference.put(policy.reference(), policy);
       store.savePolicy(name, policy.version(), bundle(sources));
     });
+  }
+
+  private static Policy named(String name, Policy policy) {
+    if (!policy.name().equals(name)) {
+      throw new PolicyException(
+          List.of(
+              new PolicyException.Fault(
+                  name + ".yaml",
+                  1,
+                  1,
+                  "bad-value",
+                  "metadata.name is '"
+                      + policy.name()
+                      + "': it must be the file's name, '"
+                      + name
+                      + "'")));
+    }
+    return policy;
   }
 
   /// The version in force of a policy.

@@ -431,7 +431,8 @@ final class ControlPlaneCrashSimulation {
       while (!done) {
         done =
             ask(plane -> {
-              try (Feeds.Feed feed = plane.feeds.open(ControlPlane.OPERATION, sandbox, cursor[0])) {
+              try (Feeds.Feed<Event> feed =
+                  plane.feeds.open(ControlPlane.OPERATION, sandbox, cursor[0])) {
                 while (true) {
                   for (Event event : feed.next(Duration.ofMillis(20))) {
                     assertThat(event.seq()).as("seq").isEqualTo(cursor[0] + 1);

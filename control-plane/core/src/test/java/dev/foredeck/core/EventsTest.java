@@ -44,6 +44,12 @@ class EventsTest {
     assertThat(lines).isEqualTo(Files.readString(GOLDEN));
   }
 
+  @Test
+  void theListOfTypesNamesEveryOne() {
+    assertThat(every().stream().map(NewEvent::type).collect(Collectors.toSet()))
+        .isEqualTo(Events.TYPES);
+  }
+
   private static List<NewEvent> every() {
     CallResult exited = new CallResult(CallStatus.EXITED, 3, 0, "", 1_500_000, 4096, 1200, 11, NOW);
     CallResult signaled = new CallResult(CallStatus.SIGNALED, -1, 9, "", 0, 0, 7, 0, NOW);
@@ -94,6 +100,7 @@ class EventsTest {
                 "allow",
                 "python-packages",
                 "",
+                false,
                 5000,
                 700,
                 120)),
@@ -110,9 +117,27 @@ class EventsTest {
                 "deny",
                 "private-address",
                 "it leads to 169.254.169.254",
+                false,
                 0,
                 90,
-                2)));
+                2)),
+        Events.flow(
+            NOW,
+            Optional.empty(),
+            new Flow(
+                "",
+                "evil.example",
+                443,
+                "192.0.2.7",
+                "CONNECT",
+                "",
+                "allow",
+                "default",
+                "no rule allows it",
+                true,
+                100,
+                90,
+                7)));
   }
 
   private static Call call() {

@@ -26,6 +26,7 @@ final class FlowTally {
   private String effect = "deny";
   private String rule = "bad-request";
   private String reason = "the connection ended before its request";
+  private boolean shadow;
   private boolean settled;
   private boolean taken;
 
@@ -48,6 +49,7 @@ final class FlowTally {
   synchronized void allowed(Verdict verdict) {
     effect = "allow";
     rule = verdict.rule();
+    shadow = verdict.shadow();
     reason = bounded(verdict.reason(), MAX_REASON);
   }
 
@@ -65,6 +67,7 @@ final class FlowTally {
     if (refusal.isDenied()) {
       effect = "deny";
       rule = refusal.rule();
+      shadow = false;
     }
     return true;
   }
@@ -111,6 +114,7 @@ final class FlowTally {
             effect,
             rule,
             reason,
+            shadow,
             bytesIn.get(),
             bytesOut.get(),
             millis));

@@ -28,6 +28,9 @@ final class GatewayFixture implements AutoCloseable {
   static final Id SANDBOX = new Id("sbx0000000000000001");
   static final EgressRules RULES =
       (host, port, method, path) -> {
+        if (host.equals("shadow.test")) {
+          return new Verdict(true, "default", "no rule allows " + host, true);
+        }
         if (host.endsWith(".test") || Character.isDigit(host.charAt(0)) || host.contains(":")) {
           return new Verdict(true, "test-hosts", "tests may");
         }

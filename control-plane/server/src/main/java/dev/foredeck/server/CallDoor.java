@@ -9,6 +9,7 @@ import dev.foredeck.core.Problem;
 import dev.foredeck.core.ProblemException;
 import dev.foredeck.core.feed.Feeds;
 import dev.foredeck.core.feed.Feeds.Feed;
+import dev.foredeck.core.feed.Feeds.Place;
 import dev.foredeck.core.gate.Call;
 import dev.foredeck.core.gate.Calls;
 import dev.foredeck.core.gate.Calls.Output;
@@ -37,9 +38,9 @@ final class CallDoor {
   private final Calls calls;
   private final Feeds feeds;
   private final Decode decode;
-  private final Set<Feed> open;
+  private final Set<Feed<?>> open;
 
-  CallDoor(Calls calls, Feeds feeds, Decode decode, Set<Feed> open) {
+  CallDoor(Calls calls, Feeds feeds, Decode decode, Set<Feed<?>> open) {
     this.calls = calls;
     this.feeds = feeds;
     this.decode = decode;
@@ -66,12 +67,14 @@ final class CallDoor {
     if (stream || !asked.background()) {
       exchange.slow();
     }
-    Call call = calls.start(operation, sandbox, run, asked.background(), asked.outputs());
     if (stream) {
-      Feed feed = feeds.openCall(operation, sandbox, call.id());
-      new EventStream(exchange, open).follow(feed, only(call.id()));
+      try (Place place = feeds.reserve(operation)) {
+        Id call = calls.start(operation, sandbox, run, asked.background(), asked.outputs()).id();
+        new EventStream(exchange, open).follow(place.openCall(sandbox, call), only(call));
+      }
       return;
     }
+    Call call = calls.start(operation, sandbox, run, asked.background(), asked.outputs());
     ObjectNode json = Json.object();
     if (asked.background()) {
       exchange.header("Location", "/v1/calls/" + call.id());

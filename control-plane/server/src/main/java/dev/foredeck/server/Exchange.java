@@ -17,12 +17,12 @@ import io.vertx.core.Future;
 import io.vertx.core.buffer.Buffer;
 import io.vertx.core.http.HttpServerRequest;
 import io.vertx.core.http.HttpServerResponse;
-import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.io.InputStream;
 import java.nio.charset.StandardCharsets;
 import java.time.Duration;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Locale;
@@ -42,7 +42,12 @@ import org.jspecify.annotations.Nullable;
 /// both.
 final class Exchange {
   private static final int SLICE = 64 * 1024;
-  private static final int DISCARD = 1024 * 1024;
+
+  /// A client that is refused while it sends hears of it only when it has sent the rest.
+  private static final int DISCARD = 16 * 1024 * 1024;
+
+  /// Bodies of which as many as there may be requests do no harm.
+  private static final int SMALL_BODY = 16 * 1024;
 
   private final Edge edge;
   private final HttpServerRequest request;
@@ -54,7 +59,9 @@ final class Exchange {
   private final AtomicReference<@Nullable Runnable> onClose = new AtomicReference<>();
   private volatile boolean closed;
   private @Nullable Principal principal;
+  private final BodyMemory.Part memory;
   private byte[] body = new byte[0];
+  private String bodyHash = "";
   private Map<String, List<String>> query = Map.of();
   private @Nullable Future<Void> lastWrite;
   private @Nullable Semaphore permit;
@@ -67,6 +74,8 @@ final class Exchange {
     Listen listen();
 
     JsonBody json();
+
+    BodyMemory bodies();
 
     /// Admits what waits for long: feeds, and answers that wait for a call.
     Semaphore slow();
@@ -98,6 +107,7 @@ final class Exchange {
     this.parameters = Map.copyOf(parameters);
     this.trace = trace;
     this.permit = permit;
+    this.memory = edge.bodies().part();
     long limit =
         route.body() == Route.Body.RAW ? edge.limits().uploadBytes() : edge.limits().bodyBytes();
     this.upload = new RequestBody(request, context, limit, edge.listen().body());
@@ -174,8 +184,7 @@ final class Exchange {
     }
     String target =
         request.query() == null ? request.path() : request.path() + "?" + request.query();
-    return new Operation(
-        who, trace, Optional.of(new Idempotency("POST " + target, key, Hashes.sha256(body))));
+    return new Operation(who, trace, Optional.of(new Idempotency("POST " + target, key, bodyHash)));
   }
 
   // ---- what was asked
@@ -185,25 +194,33 @@ final class Exchange {
     query = parseQuery();
     switch (route.body()) {
       case NONE, RAW -> {}
-      case JSON, OPTIONAL_JSON -> body = readBody();
+      case JSON, OPTIONAL_JSON -> {
+        body = readBody();
+        if (request.headers().contains("Idempotency-Key")) {
+          bodyHash = Hashes.sha256(body);
+        }
+      }
     }
   }
 
-  /// The body as a JSON object.
+  /// The body as a JSON object. Once: the bytes are let go.
   ObjectNode json() {
-    if (body.length == 0) {
+    byte[] bytes = body;
+    body = new byte[0];
+    if (bytes.length == 0) {
       if (route.body() == Route.Body.OPTIONAL_JSON) {
         return Json.object();
       }
       throw invalid("", "missing-body", "the body is empty; send a JSON object, at least `{}`");
     }
-    return edge.json().parse(body);
+    return edge.json().parse(bytes);
   }
 
   /// The body as it comes.
   InputStream upload() {
     declared(edge.limits().uploadBytes(), "file-too-large");
     expectNoEncoding();
+    take(Math.min(RequestBody.WINDOW, uploadLength() < 0 ? RequestBody.WINDOW : uploadLength()));
     continueBody();
     return upload;
   }
@@ -318,6 +335,7 @@ final class Exchange {
 
   /// To be called between two slices of waiting.
   void stillWanted() throws ClientGoneException {
+    memory.giveBack();
     if (closed) {
       throw new ClientGoneException("the client went away while it waited");
     }
@@ -378,6 +396,7 @@ final class Exchange {
 
   /// @param length of the whole body; -1 when it is not known
   void beginStream(int status, String type, long length) {
+    memory.giveBack();
     begin(status);
     response.putHeader("Content-Type", type);
     if (length >= 0) {
@@ -450,6 +469,7 @@ final class Exchange {
     if (held != null) {
       held.release();
     }
+    memory.giveBack();
     upload.abandon();
     if (!upload.complete()) {
       context.runOnContext(_ -> discard(request));
@@ -522,19 +542,42 @@ final class Exchange {
     declared(edge.limits().bodyBytes(), "body-too-large");
     expectNoEncoding();
     continueBody();
-    ByteArrayOutputStream bytes = new ByteArrayOutputStream();
-    byte[] buffer = new byte[SLICE];
+    int declared = (int) uploadLength();
+    take(declared);
+    byte[] bytes = new byte[declared < 0 ? SMALL_BODY : declared];
+    int length = 0;
     long start = System.nanoTime();
-    for (int n = upload.read(buffer); n >= 0; n = upload.read(buffer)) {
-      bytes.write(buffer, 0, n);
+    while (declared < 0 || length < declared) {
+      if (length == bytes.length) {
+        int more = Math.min(2 * length, edge.limits().bodyBytes() + 1);
+        take(more);
+        bytes = Arrays.copyOf(bytes, more);
+      }
+      int n = upload.read(bytes, length, bytes.length - length);
+      if (n < 0) {
+        break;
+      }
+      length += n;
       if (System.nanoTime() - start > listen().body().toNanos()) {
         throw Answer.slowBody().exception();
       }
     }
-    if (bytes.size() > 0) {
+    if (length > 0) {
       expectJson();
     }
-    return bytes.toByteArray();
+    return length == bytes.length ? bytes : Arrays.copyOf(bytes, length);
+  }
+
+  /// Room for a body, or for what of it is in memory at once.
+  private void take(long bytes) {
+    if (bytes > SMALL_BODY && !memory.take(bytes)) {
+      throw new ProblemException(
+          new Problem.Capacity(
+              "busy",
+              "the bodies of the requests that this server works on take as much memory as they"
+                  + " may",
+              Duration.ofSeconds(1)));
+    }
   }
 
   private void declared(long limit, String code) {

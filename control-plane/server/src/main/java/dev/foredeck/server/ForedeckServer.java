@@ -60,7 +60,7 @@ public final class ForedeckServer implements AutoCloseable {
   private static final Pattern TRACEPARENT =
       Pattern.compile("00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}");
   private static final int URI_BYTES = 16 * 1024;
-  private static final int CHUNK_BYTES = 64 * 1024;
+  static final int CHUNK_BYTES = 64 * 1024;
   private static final int OPEN_REQUESTS = 32;
   private static final Set<String> NO_QUERY = Set.of();
 
@@ -72,8 +72,9 @@ public final class ForedeckServer implements AutoCloseable {
   private final Exchange.Edge edge;
   private final Semaphore requests;
   private final Semaphore slow;
+  private final BodyMemory bodies;
   private final Semaphore openRequests = new Semaphore(OPEN_REQUESTS);
-  private final Set<Feed> feeds = ConcurrentHashMap.newKeySet();
+  private final Set<Feed<?>> feeds = ConcurrentHashMap.newKeySet();
   private final AtomicInteger connections = new AtomicInteger();
   private final Map<HttpConnection, Patience> patiences = new ConcurrentHashMap<>();
   private final AtomicInteger working = new AtomicInteger();
@@ -98,6 +99,7 @@ public final class ForedeckServer implements AutoCloseable {
     this.random = random;
     this.requests = new Semaphore(limits.requests());
     this.slow = new Semaphore(limits.feeds());
+    this.bodies = new BodyMemory(listen.bodyMemory());
     Decode decode = new Decode(limits);
     JsonBody json = new JsonBody(limits);
     CallDoor callDoor = new CallDoor(calls, feeds, decode, this.feeds);
@@ -106,6 +108,7 @@ public final class ForedeckServer implements AutoCloseable {
         new Router(
             routes(
                 sandboxDoor,
+                new TenantDoor(feeds, this.feeds),
                 callDoor,
                 new FileDoor(calls),
                 new KeyDoor(keys, decode),
@@ -128,6 +131,11 @@ public final class ForedeckServer implements AutoCloseable {
           }
 
           @Override
+          public BodyMemory bodies() {
+            return bodies;
+          }
+
+          @Override
           public Semaphore slow() {
             return slow;
           }
@@ -141,7 +149,12 @@ public final class ForedeckServer implements AutoCloseable {
 
   /// All that is served. The committed list `routes.txt` and `openapi.json` are held to it.
   private static List<Route> routes(
-      SandboxDoor sandboxes, CallDoor calls, FileDoor files, KeyDoor keys, HealthDoor health) {
+      SandboxDoor sandboxes,
+      TenantDoor tenant,
+      CallDoor calls,
+      FileDoor files,
+      KeyDoor keys,
+      HealthDoor health) {
     Access developer = Access.DEVELOPER;
     Access operator = Access.OPERATOR;
     String sandbox = "/v1/sandboxes/{id}";
@@ -170,6 +183,13 @@ public final class ForedeckServer implements AutoCloseable {
             Body.NONE,
             Set.of("after", "limit"),
             sandboxes::events),
+        new Route(
+            "GET",
+            "/v1/events",
+            developer,
+            Body.NONE,
+            Set.of("after", "limit", "type"),
+            tenant::events),
         new Route("POST", sandbox + "/calls", developer, Body.JSON, NO_QUERY, calls::start),
         new Route("GET", sandbox + "/files", developer, Body.NONE, listing, files::get),
         new Route("GET", file, developer, Body.NONE, listing, files::get),
@@ -276,6 +296,11 @@ public final class ForedeckServer implements AutoCloseable {
   /// Requests that have a thread now, feeds included.
   public int working() {
     return working.get();
+  }
+
+  /// Bytes of request bodies in memory now.
+  long bodyBytes() {
+    return bodies.taken();
   }
 
   private static void await(Future<Void> future, Duration most) {

@@ -19,6 +19,9 @@ import java.util.concurrent.locks.ReentrantLock;
 final class RequestBody extends InputStream {
   private static final int AHEAD = 4;
 
+  /// Bytes that wait here at most.
+  static final int WINDOW = AHEAD * ForedeckServer.CHUNK_BYTES;
+
   private final HttpServerRequest request;
   private final Context context;
   private final long limit;

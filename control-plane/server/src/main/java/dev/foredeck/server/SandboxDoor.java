@@ -7,6 +7,7 @@ import dev.foredeck.core.Json;
 import dev.foredeck.core.Operation;
 import dev.foredeck.core.feed.Feeds;
 import dev.foredeck.core.feed.Feeds.Feed;
+import dev.foredeck.core.feed.Feeds.Place;
 import dev.foredeck.core.gate.Call;
 import dev.foredeck.core.sandbox.Phase;
 import dev.foredeck.core.sandbox.ProvisionRequest;
@@ -31,9 +32,9 @@ final class SandboxDoor {
   private final Feeds feeds;
   private final CallDoor calls;
   private final Decode decode;
-  private final Set<Feed> open;
+  private final Set<Feed<?>> open;
 
-  SandboxDoor(Sandboxes sandboxes, Feeds feeds, CallDoor calls, Decode decode, Set<Feed> open) {
+  SandboxDoor(Sandboxes sandboxes, Feeds feeds, CallDoor calls, Decode decode, Set<Feed<?>> open) {
     this.sandboxes = sandboxes;
     this.feeds = feeds;
     this.calls = calls;
@@ -50,18 +51,28 @@ final class SandboxDoor {
       // Before anything is made: a server that is full refuses without a trace.
       exchange.slow();
     }
-    Provisioned made = sandboxes.create(operation, request);
-    Sandbox sandbox = made.sandbox();
-    exchange.header("X-Foredeck-Sandbox", sandbox.id().value());
     if (stream) {
-      Feed feed = feeds.open(operation, sandbox.id(), 0);
-      new EventStream(exchange, open).follow(feed, whole(made));
-    } else if (made.call().isPresent()) {
+      try (Place place = feeds.reserve(operation)) {
+        Provisioned made = create(exchange, operation, request);
+        Feed<Event> feed = place.open(made.sandbox().id(), 0);
+        new EventStream(exchange, open).follow(feed, whole(made));
+      }
+      return;
+    }
+    Provisioned made = create(exchange, operation, request);
+    Sandbox sandbox = made.sandbox();
+    if (made.call().isPresent()) {
       waitAndAnswer(exchange, operation, sandbox.id(), made.call().get().id());
     } else {
       exchange.header("Location", "/v1/sandboxes/" + sandbox.id());
       exchange.reply(201, Encode.sandbox(sandbox));
     }
+  }
+
+  private Provisioned create(Exchange exchange, Operation operation, ProvisionRequest request) {
+    Provisioned made = sandboxes.create(operation, request);
+    exchange.header("X-Foredeck-Sandbox", made.sandbox().id().value());
+    return made;
   }
 
   private void waitAndAnswer(Exchange exchange, Operation operation, Id sandbox, Id call)
@@ -147,7 +158,7 @@ final class SandboxDoor {
     return phases;
   }
 
-  private static int limit(Exchange exchange) {
+  static int limit(Exchange exchange) {
     int most = exchange.limits().pageSize();
     return (int) exchange.queryLong("limit", most, 1, most);
   }
@@ -178,8 +189,8 @@ final class SandboxDoor {
     long after = after(exchange);
     if (exchange.accepts(SSE)) {
       exchange.slow();
-      Feed feed = feeds.open(operation, id, after);
-      new EventStream(exchange, open).follow(feed, EVERYTHING);
+      Feed<Event> feed = feeds.open(operation, id, after);
+      new EventStream(exchange, open).follow(feed, View.EVERYTHING);
       return;
     }
     ObjectNode json = Json.object();
@@ -187,19 +198,6 @@ final class SandboxDoor {
     feeds.page(operation, id, after, limit(exchange)).forEach(e -> events.add(Encode.event(e)));
     exchange.reply(200, json);
   }
-
-  private static final View EVERYTHING =
-      new View() {
-        @Override
-        public boolean shows(Event event) {
-          return true;
-        }
-
-        @Override
-        public boolean endsAfter(Event event) {
-          return false;
-        }
-      };
 
   /// A browser that comes back says `Last-Event-ID`, which is later than what its URL says.
   private static long after(Exchange exchange) {

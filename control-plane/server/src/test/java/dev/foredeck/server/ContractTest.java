@@ -131,6 +131,7 @@ class ContractTest {
     JsonNode page = RunningServer.json(server.get("/v1/sandboxes/" + id + "/events"));
     assertNamed("EventPage", page);
     assertNamed("Event", page.path("events").get(1));
+    assertNamed("TenantEventPage", RunningServer.json(server.get("/v1/events")));
     assertNamed("Problem", RunningServer.json(server.get("/v1/sandboxes?x=1")));
     JsonNode key =
         RunningServer.json(

@@ -26,6 +26,8 @@ import dev.foredeck.core.sandbox.Sandboxes;
 import dev.foredeck.core.store.Event;
 import dev.foredeck.core.store.NewEvent;
 import dev.foredeck.core.store.Store.ApiKey;
+import dev.foredeck.core.store.TenantCursor;
+import dev.foredeck.core.store.TenantEvent;
 import dev.foredeck.protocol.Channel;
 import dev.foredeck.protocol.Message.FileInfo;
 import dev.foredeck.protocol.Message.FileKind;
@@ -83,7 +85,9 @@ final class FakeCore {
   final List<ProvisionRequest> requests = new ArrayList<>();
   final List<ToolCall.Run> runs = new ArrayList<>();
   final List<String> signals = new ArrayList<>();
+  final List<Event> everything = new ArrayList<>();
   int openFeeds;
+  int mostFeeds = 1_000;
   int abortedUploads;
 
   /// What a run prints and copies out; ends at once unless `held`.
@@ -120,6 +124,7 @@ final class FakeCore {
       log.add(
           new Event(
               log.size() + 1L, event.time(), event.type(), sandbox, event.call(), event.data()));
+      everything.add(log.getLast());
       changed.signalAll();
     } finally {
       lock.unlock();
@@ -728,58 +733,148 @@ final class FakeCore {
         }
 
         @Override
-        public Feed open(Operation operation, Id sandbox, long after) {
-          own(operation, sandbox);
+        public TenantLogPage tenantPage(
+            Operation operation, Optional<TenantCursor> after, Set<String> types, int limit) {
+          asked(operation);
+          List<TenantEvent> events =
+              tenantEvents(operation.principal(), after).stream()
+                  .filter(e -> types.isEmpty() || types.contains(e.event().type()))
+                  .limit(limit)
+                  .toList();
+          return new TenantLogPage(
+              events, events.isEmpty() ? after : Optional.of(events.getLast().cursor()));
+        }
+
+        @Override
+        public Optional<TenantCursor> last(Operation operation) {
+          List<TenantEvent> all = tenantEvents(operation.principal(), Optional.empty());
+          return all.isEmpty() ? Optional.empty() : Optional.of(all.getLast().cursor());
+        }
+
+        @Override
+        public Place reserve(Operation operation) {
+          asked(operation);
           lock.lock();
           try {
+            if (openFeeds >= mostFeeds) {
+              throw new ProblemException(
+                  new Problem.Capacity("feed-quota", "too many feeds", Duration.ofSeconds(5)));
+            }
             openFeeds++;
-            return new FakeFeed(operation.principal(), sandbox, after);
           } finally {
             lock.unlock();
+          }
+          return new FakePlace(operation);
+        }
+
+        @Override
+        public Feed<TenantEvent> openTenant(Operation operation, Optional<TenantCursor> after) {
+          tenantEvents(operation.principal(), after);
+          try (FakePlace place = (FakePlace) reserve(operation)) {
+            return place.kept(new FakeTenantFeed(operation.principal(), after));
           }
         }
       };
 
-  private final class FakeFeed implements Feeds.Feed {
-    private final Principal principal;
-    private final Id sandbox;
-    private long after;
-    private boolean closed;
+  /// All of a tenant's events by time of appending.
+  private List<TenantEvent> tenantEvents(Principal principal, Optional<TenantCursor> after) {
+    lock.lock();
+    try {
+      List<TenantEvent> all = new ArrayList<>();
+      for (Event event : everything) {
+        if (sandboxOf(event.sandbox()).tenant().equals(principal.tenant())) {
+          all.add(
+              new TenantEvent(
+                  new TenantCursor(all.size(), event.sandbox(), event.seq(), event.time()), event));
+        }
+      }
+      if (after.isEmpty()) {
+        return all;
+      }
+      int at = all.stream().map(TenantEvent::cursor).toList().indexOf(after.get());
+      if (at < 0) {
+        throw new ProblemException(new Problem.Conflict("cursor-lost", "no such event"));
+      }
+      return all.subList(at + 1, all.size());
+    } finally {
+      lock.unlock();
+    }
+  }
 
-    FakeFeed(Principal principal, Id sandbox, long after) {
-      this.principal = principal;
-      this.sandbox = sandbox;
-      this.after = after;
+  private final class FakePlace implements Feeds.Place {
+    private final Operation operation;
+    private boolean taken;
+
+    FakePlace(Operation operation) {
+      this.operation = operation;
     }
 
     @Override
-    public List<Event> next(Duration timeout) throws InterruptedException {
+    public Feeds.Feed<Event> open(Id sandbox, long after) {
+      own(operation, sandbox);
+      return kept(new FakeFeed(operation.principal(), sandbox, after));
+    }
+
+    @Override
+    public Feeds.Feed<Event> openCall(Id sandbox, Id call) {
+      long before =
+          logOf(sandbox).stream()
+              .filter(e -> e.call().filter(call::equals).isPresent())
+              .mapToLong(e -> e.seq() - 1)
+              .findFirst()
+              .orElse(0);
+      return open(sandbox, before);
+    }
+
+    <E> Feeds.Feed<E> kept(Feeds.Feed<E> feed) {
+      taken = true;
+      return feed;
+    }
+
+    @Override
+    public void close() {
+      lock.lock();
+      try {
+        if (!taken) {
+          taken = true;
+          openFeeds--;
+          changed.signalAll();
+        }
+      } finally {
+        lock.unlock();
+      }
+    }
+  }
+
+  /// Waits, hears of a revoked key, frees its place once.
+  private abstract class FakeReader<E> implements Feeds.Feed<E> {
+    private final Principal principal;
+    private boolean closed;
+
+    FakeReader(Principal principal) {
+      this.principal = principal;
+    }
+
+    abstract List<E> read();
+
+    @Override
+    public List<E> next(Duration timeout) throws InterruptedException {
       lock.lock();
       try {
         long nanos = timeout.toNanos();
-        while (nanos > 0 && !closed && logOf(sandbox).size() <= after) {
+        while (true) {
+          if (closed) {
+            return List.of();
+          }
+          List<E> events = read();
+          if (!events.isEmpty() || nanos <= 0) {
+            return events;
+          }
           if (revoked.stream().anyMatch(s -> principal.equals(principals.get(s)))) {
             throw new ProblemException(new Problem.Unauthenticated("revoked"));
           }
           nanos = changed.awaitNanos(nanos);
         }
-        if (closed) {
-          return List.of();
-        }
-        List<Event> events =
-            logOf(sandbox).stream().filter(e -> e.seq() > after).limit(100).toList();
-        after += events.size();
-        return events;
-      } finally {
-        lock.unlock();
-      }
-    }
-
-    @Override
-    public boolean finished() {
-      lock.lock();
-      try {
-        return sandboxOf(sandbox).phase().terminal() && logOf(sandbox).size() <= after;
       } finally {
         lock.unlock();
       }
@@ -794,6 +889,57 @@ final class FakeCore {
           openFeeds--;
           changed.signalAll();
         }
+      } finally {
+        lock.unlock();
+      }
+    }
+  }
+
+  private final class FakeTenantFeed extends FakeReader<TenantEvent> {
+    private final Principal principal;
+    private Optional<TenantCursor> after;
+
+    FakeTenantFeed(Principal principal, Optional<TenantCursor> after) {
+      super(principal);
+      this.principal = principal;
+      this.after = after;
+    }
+
+    @Override
+    List<TenantEvent> read() {
+      List<TenantEvent> events = tenantEvents(principal, after).stream().limit(100).toList();
+      after = events.isEmpty() ? after : Optional.of(events.getLast().cursor());
+      return events;
+    }
+
+    @Override
+    public boolean finished() {
+      return false;
+    }
+  }
+
+  private final class FakeFeed extends FakeReader<Event> {
+    private final Id sandbox;
+    private long after;
+
+    FakeFeed(Principal principal, Id sandbox, long after) {
+      super(principal);
+      this.sandbox = sandbox;
+      this.after = after;
+    }
+
+    @Override
+    List<Event> read() {
+      List<Event> events = logOf(sandbox).stream().filter(e -> e.seq() > after).limit(100).toList();
+      after += events.size();
+      return events;
+    }
+
+    @Override
+    public boolean finished() {
+      lock.lock();
+      try {
+        return sandboxOf(sandbox).phase().terminal() && logOf(sandbox).size() <= after;
       } finally {
         lock.unlock();
       }

@@ -97,7 +97,7 @@ class ProvisioningTest {
             "sandbox.phase",
             "sandbox.phase");
     assertThat(events.stream().map(e -> e.id().orElseThrow()))
-        .containsExactly(1L, 2L, 3L, 4L, 5L, 6L, 7L, 8L, 9L);
+        .containsExactly("1", "2", "3", "4", "5", "6", "7", "8", "9");
     JsonNode output = events.get(5).data();
     assertThat(output.properties().stream().map(Map.Entry::getKey))
         .containsExactly("seq", "time", "type", "sandbox", "call", "data");

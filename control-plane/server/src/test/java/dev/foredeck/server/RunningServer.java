@@ -89,7 +89,16 @@ final class RunningServer implements AutoCloseable {
 
   static Listen listen(Duration heartbeat, Duration stall) {
     Listen d = patient();
-    return new Listen(d.host(), 0, d.connections(), d.head(), d.idle(), d.body(), heartbeat, stall);
+    return new Listen(
+        d.host(),
+        0,
+        d.connections(),
+        d.bodyMemory(),
+        d.head(),
+        d.idle(),
+        d.body(),
+        heartbeat,
+        stall);
   }
 
   /// @param more names and values of headers
@@ -183,7 +192,7 @@ final class RunningServer implements AutoCloseable {
   }
 
   /// One event of a stream.
-  record Sse(Optional<Long> id, String event, JsonNode data) {}
+  record Sse(Optional<String> id, String event, JsonNode data) {}
 
   /// Events of a whole, ended stream; comments and `retry` are skipped.
   static List<Sse> events(String body) throws Exception {
@@ -199,7 +208,7 @@ final class RunningServer implements AutoCloseable {
       if (fields.containsKey("data")) {
         events.add(
             new Sse(
-                Optional.ofNullable(fields.get("id")).map(Long::parseLong),
+                Optional.ofNullable(fields.get("id")),
                 fields.getOrDefault("event", ""),
                 MAPPER.readTree(fields.get("data"))));
       }

@@ -60,8 +60,10 @@ import org.jspecify.annotations.Nullable;
 final class Batch {
   private static final Duration KEY_LIFE = Duration.ofHours(24);
 
-  private static final UnnestSql INSERT_LOG = UnnestSql.insert(LOG, LOG.SANDBOX, LOG.LAST_SEQ);
-  private static final UnnestSql UPDATE_LOG = UnnestSql.update(LOG, LOG.SANDBOX, LOG.LAST_SEQ);
+  private static final UnnestSql INSERT_LOG =
+      UnnestSql.insert(LOG, LOG.SANDBOX, LOG.LAST_SEQ, LOG.TENANT);
+  private static final UnnestSql UPDATE_LOG =
+      UnnestSql.update(LOG, LOG.SANDBOX, LOG.LAST_SEQ, LOG.TENANT);
   private static final UnnestSql INSERT_SANDBOX =
       UnnestSql.insert(
           SANDBOX,
@@ -131,7 +133,8 @@ final class Batch {
           CALL.PEAK_MEMORY_BYTES,
           CALL.WALL_MILLIS,
           CALL.OUTPUT_BYTES,
-          CALL.ENDED_AT);
+          CALL.ENDED_AT,
+          CALL.LOG_BEFORE);
   private static final UnnestSql UPDATE_CALL =
       UnnestSql.update(
           CALL,
@@ -161,7 +164,15 @@ final class Batch {
           OUTPUT_CHUNK.BYTES);
   private static final UnnestSql INSERT_EVENT =
       UnnestSql.insert(
-          EVENT, EVENT.SANDBOX, EVENT.SEQ, EVENT.TIME, EVENT.TYPE, EVENT.CALL, EVENT.DATA);
+          EVENT,
+          EVENT.SANDBOX,
+          EVENT.SEQ,
+          EVENT.TIME,
+          EVENT.TYPE,
+          EVENT.CALL,
+          EVENT.DATA,
+          EVENT.TENANT,
+          EVENT.TX);
   private static final UnnestSql UPSERT_ARTIFACT =
       UnnestSql.insert(
           CALL_ARTIFACT,
@@ -206,12 +217,17 @@ final class Batch {
 
   private final Deque<Runnable> undo = new ArrayDeque<>();
 
+  /// This transaction's place in the order of tenants' feeds.
+  private long tx;
+
   private record ArtifactKey(Id call, String path) {}
 
   private static final class LogRow {
     private long lastSeq;
     private boolean exists;
     private boolean changed;
+    // Null for a log without a sandbox.
+    private @Nullable Id tenant;
   }
 
   private static final class SandboxRow {
@@ -239,6 +255,7 @@ final class Batch {
   private static final class CallRow {
     private final Id sandbox;
     private @Nullable Call created;
+    private long logBefore;
     private CallStatus status;
     private long stdoutBytes;
     private long stderrBytes;
@@ -357,20 +374,27 @@ final class Batch {
     Pipeline pipeline = new Pipeline();
     List<Pipeline.Results> results = new ArrayList<>();
     long[] lastBatch = {-1};
-    pipeline.add("select batch from committer where id = ? for update", committer);
+    pipeline.add(
+        "select batch, (select base from event_order) + pg_current_xact_id()::text::int8"
+            + " from committer where id = ? for update",
+        committer);
     results.add(rows -> {
       while (rows.next()) {
         lastBatch[0] = rows.getLong(1);
+        tx = rows.getLong(2);
       }
     });
     pipeline.add(
-        "select sandbox, last_seq from log where sandbox = any(?) order by sandbox for update",
+        "select sandbox, last_seq, tenant from log where sandbox = any(?) order by sandbox"
+            + " for update",
         texts(logs.keySet()));
     results.add(rows -> {
       while (rows.next()) {
         LogRow log = got(logs, new Id(rows.getString(1)));
         log.exists = true;
         log.lastSeq = rows.getLong(2);
+        String tenant = rows.getString(3);
+        log.tenant = tenant == null ? null : new Id(tenant);
       }
     });
     Set<Long> advisory = new TreeSet<>();
@@ -572,8 +596,13 @@ final class Batch {
     put(sandboxes, made.id(), row);
     LogRow log = got(logs, made.id());
     boolean changed = log.changed;
+    Id tenant = log.tenant;
     log.changed = true;
-    undo.push(() -> log.changed = changed);
+    log.tenant = made.tenant();
+    undo.push(() -> {
+      log.changed = changed;
+      log.tenant = tenant;
+    });
     return Optional.empty();
   }
 
@@ -664,6 +693,7 @@ final class Batch {
     }
     CallRow call = new CallRow(sandbox, made.status());
     call.created = made;
+    call.logBefore = got(logs, sandbox).lastSeq;
     call.stdoutBytes = made.stdoutBytes();
     call.stderrBytes = made.stderrBytes();
     put(calls, made.id(), call);
@@ -800,7 +830,9 @@ final class Batch {
           time(event.time()),
           event.type(),
           event.call().map(Id::value).orElse(null),
-          event.data().toString()
+          event.data().toString(),
+          log.tenant == null ? null : log.tenant.value(),
+          log.tenant == null ? null : tx
         });
     return Optional.empty();
   }
@@ -840,10 +872,17 @@ final class Batch {
         || calls.values().stream().anyMatch(row -> row.changed || row.created != null);
   }
 
-  /// The logs that have grown.
+  /// The logs that have grown, and the tenants whose they are.
   Set<Id> grown() {
     Set<Id> grown = new TreeSet<>();
-    events.forEach(row -> grown.add(new Id(String.valueOf(row[0]))));
+    for (@Nullable Object[] row : events) {
+      Id log = new Id(String.valueOf(row[0]));
+      grown.add(log);
+      Id tenant = got(logs, log).tenant;
+      if (tenant != null) {
+        grown.add(tenant);
+      }
+    }
     return grown;
   }
 
@@ -854,7 +893,11 @@ final class Batch {
     List<@Nullable Object[]> changedLogs = new ArrayList<>();
     logs.forEach((id, log) -> {
       if (log.changed) {
-        (log.exists ? changedLogs : newLogs).add(new @Nullable Object[] {id.value(), log.lastSeq});
+        (log.exists ? changedLogs : newLogs)
+            .add(
+                new @Nullable Object[] {
+                  id.value(), log.lastSeq, log.tenant == null ? null : log.tenant.value()
+                });
       }
     });
     pipeline.add(INSERT_LOG, newLogs).add(UPDATE_LOG, changedLogs);
@@ -972,7 +1015,8 @@ final class Batch {
       result == null ? null : result.peakMemoryBytes(),
       result == null ? null : result.wallMillis(),
       result == null ? null : result.outputBytes(),
-      result == null ? null : time(result.endedAt())
+      result == null ? null : time(result.endedAt()),
+      row.logBefore
     };
   }
 

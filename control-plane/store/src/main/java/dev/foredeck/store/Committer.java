@@ -41,6 +41,7 @@ final class Committer implements AutoCloseable {
   private final Connections connections;
   private final String id;
   private final Wakes wakes;
+  private final WriteProbe probe;
   private final Duration patience;
   private final ArrayBlockingQueue<Pending> queue = new ArrayBlockingQueue<>(MAX_QUEUED);
   private final Thread thread;
@@ -87,17 +88,18 @@ final class Committer implements AutoCloseable {
 
   /// @param id that no other committer ever had
   /// @param patience how long a batch waits for a database that is away
-  Committer(Connections connections, String id, Wakes wakes, Duration patience) {
+  Committer(Connections connections, String id, Wakes wakes, WriteProbe probe, Duration patience) {
     this.connections = connections;
     this.id = id;
     this.wakes = wakes;
+    this.probe = probe;
     this.patience = patience;
     this.thread = Thread.ofPlatform().daemon().name("store-commit-" + id).unstarted(this::work);
   }
 
   /// @throws SQLException when the database cannot be reached now
   void start() throws SQLException {
-    Connection opened = connections.openDurable();
+    Connection opened = connect();
     new Pipeline()
         .add("insert into committer (id, batch, at) values (?, 0, transaction_timestamp())", id)
         .add("commit")
@@ -221,6 +223,7 @@ final class Committer implements AutoCloseable {
           case CONNECTION_LOST -> {
             drop();
             if (outOfPatience()) {
+              probe.failed();
               fail(batch, Faults.unavailable(e));
               return;
             }
@@ -236,6 +239,7 @@ final class Committer implements AutoCloseable {
           }
           case INCAPABLE -> {
             rollBack();
+            probe.failed();
             fail(batch, Faults.unavailable(e));
             return;
           }
@@ -252,9 +256,21 @@ final class Committer implements AutoCloseable {
         }
       } catch (Connections.UnsafeServerException e) {
         drop();
+        probe.failed();
         fail(batch, new StoreUnavailableException(String.valueOf(e.getMessage()), e));
         return;
       }
+    }
+  }
+
+  private Connection connect() throws SQLException {
+    Connection opened = connections.openDurable();
+    try {
+      EventOrder.keep(opened);
+      return opened;
+    } catch (SQLException | RuntimeException e) {
+      opened.close();
+      throw e;
     }
   }
 
@@ -273,7 +289,7 @@ final class Committer implements AutoCloseable {
   private void attempt(List<Pending> batch) throws SQLException {
     Connection current = connection;
     if (current == null) {
-      current = connections.openDurable();
+      current = connect();
       connection = current;
     }
     Batch transaction = new Batch(batch.stream().map(pending -> pending.commit).toList());
@@ -318,7 +334,7 @@ final class Committer implements AutoCloseable {
     while (true) {
       drop();
       try {
-        Connection current = connections.openDurable();
+        Connection current = connect();
         connection = current;
         long durable = -1;
         // Waits for the transaction if the server still works on it.

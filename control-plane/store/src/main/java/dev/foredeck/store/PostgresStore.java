@@ -25,6 +25,9 @@ import dev.foredeck.core.store.CommitResult;
 import dev.foredeck.core.store.Event;
 import dev.foredeck.core.store.IdempotencyKey;
 import dev.foredeck.core.store.Store;
+import dev.foredeck.core.store.TenantCursor;
+import dev.foredeck.core.store.TenantEvent;
+import dev.foredeck.core.store.TenantPage;
 import dev.foredeck.protocol.Channel;
 import dev.foredeck.store.generated.tables.records.EventRecord;
 import java.sql.SQLException;
@@ -86,6 +89,7 @@ public final class PostgresStore implements Store {
   private final List<Committer> committers;
   private final Wakes wakes;
   private final Partitions partitions;
+  private final WriteProbe probe;
   private final Clock clock;
   private final Thread maintenance;
   private volatile boolean closed;
@@ -96,12 +100,14 @@ public final class PostgresStore implements Store {
       List<Committer> committers,
       Wakes wakes,
       Partitions partitions,
+      WriteProbe probe,
       Clock clock) {
     this.pool = pool;
     this.db = db;
     this.committers = committers;
     this.wakes = wakes;
     this.partitions = partitions;
+    this.probe = probe;
     this.clock = clock;
     this.maintenance =
         Thread.ofPlatform().daemon().name("store-maintain").unstarted(this::maintain);
@@ -133,18 +139,20 @@ public final class PostgresStore implements Store {
     HikariDataSource pool = pool(database);
     DSLContext db = DSL.using(pool, SQLDialect.POSTGRES);
     Wakes wakes = new Wakes(connections, origin);
+    WriteProbe probe = new WriteProbe(db);
     List<Committer> committers = new ArrayList<>();
     PostgresStore store = null;
     try {
       Partitions partitions = new Partitions(db);
       partitions.makeAhead(clock.instant());
       for (int i = 0; i < COMMITTERS; i++) {
-        Committer committer = new Committer(connections, origin + "-" + i, wakes, PATIENCE);
+        Committer committer = new Committer(connections, origin + "-" + i, wakes, probe, PATIENCE);
         committer.start();
         committers.add(committer);
       }
-      store = new PostgresStore(pool, db, List.copyOf(committers), wakes, partitions, clock);
+      store = new PostgresStore(pool, db, List.copyOf(committers), wakes, partitions, probe, clock);
       wakes.start();
+      probe.start();
       store.maintenance.start();
       return store;
     } catch (SQLException e) {
@@ -334,6 +342,86 @@ public final class PostgresStore implements Store {
     });
   }
 
+  /// Places from a cursor's own on, whose event must be there as it was: else it was dropped, or
+  /// the database went back to a time before it, and what came instead would be skipped.
+  ///
+  /// Sizes first, as above. Ordered by the index, and the few of one transaction by a sort.
+  private static final String TENANT_PAGE =
+      """
+      select sandbox, seq, time, type, call, data, tenant, tx from (
+        select *, sum(octet_length(data)) over (order by tx, sandbox, seq) - octet_length(data)
+          as before
+        from (
+          select * from event
+          where tenant = {0} and tx >= {1} and (tx > {1} or (sandbox, seq) >= ({2}, {3}))
+            and tx < %s
+          order by tx, sandbox, seq limit {4}) one) page
+      where before < {5} order by tx, sandbox, seq\
+      """
+          .formatted(EventOrder.HORIZON);
+
+  @Override
+  public TenantPage tenantEvents(
+      Id tenant, Optional<TenantCursor> after, int maxEvents, int maxBytes) {
+    return read(db -> {
+      // The cursor's own event comes along, and is worth no byte of the page.
+      int own = after.isPresent() ? 1 : 0;
+      List<EventRecord> rows =
+          db.resultQuery(
+                  TENANT_PAGE,
+                  DSL.val(tenant.value()),
+                  DSL.val(after.map(TenantCursor::tx).orElse(0L)),
+                  DSL.val(after.map(cursor -> cursor.sandbox().value()).orElse("")),
+                  DSL.val(after.map(TenantCursor::seq).orElse(0L)),
+                  DSL.val(maxEvents + own),
+                  DSL.val(Math.max(maxBytes, 1)))
+              .fetchInto(EVENT);
+      if (after.isPresent() && (rows.isEmpty() || !cursor(rows.getFirst()).equals(after.get()))) {
+        return new TenantPage.CursorLost();
+      }
+      List<EventRecord> next = rows.subList(own, rows.size());
+      List<Event> events =
+          new EventPage(next, maxBytes)
+              .joined((call, channel, from, to) -> chunks(db, call, channel, from, to));
+      List<TenantEvent> page = new ArrayList<>();
+      for (int i = 0; i < events.size(); i++) {
+        page.add(new TenantEvent(cursor(next.get(i)), events.get(i)));
+      }
+      return new TenantPage.Events(page);
+    });
+  }
+
+  private static TenantCursor cursor(EventRecord row) {
+    return new TenantCursor(
+        row.getTx(), new Id(row.getSandbox()), row.getSeq(), row.getTime().toInstant());
+  }
+
+  private static final String LAST_OF_TENANT =
+      """
+      select sandbox, seq, time, type, call, '' as data, tenant, tx from event
+      where tenant = {0} and tx < %s
+      order by tx desc, sandbox desc, seq desc limit 1\
+      """
+          .formatted(EventOrder.HORIZON);
+
+  @Override
+  public Optional<TenantCursor> lastOfTenant(Id tenant) {
+    return read(db ->
+        db.resultQuery(LAST_OF_TENANT, DSL.val(tenant.value())).fetchInto(EVENT).stream()
+            .findFirst()
+            .map(PostgresStore::cursor));
+  }
+
+  @Override
+  public long logBefore(Id call) {
+    return read(db ->
+        db.select(CALL.LOG_BEFORE)
+            .from(CALL)
+            .where(CALL.ID.eq(call.value()))
+            .fetchOptional(CALL.LOG_BEFORE)
+            .orElse(0L));
+  }
+
   /// Chunks that have a byte in `[from, to)`, by offset.
   private static NavigableMap<Long, byte[]> chunks(
       DSLContext db, Id call, Channel channel, long from, long to) {
@@ -432,8 +520,8 @@ public final class PostgresStore implements Store {
   }
 
   @Override
-  public Subscription subscribe(Id sandbox, Runnable wake) {
-    return wakes.subscribe(sandbox, wake);
+  public Subscription subscribe(Id grows, Runnable wake) {
+    return wakes.subscribe(grows, wake);
   }
 
   // Tenants, keys, policies: written rarely, and each by itself.
@@ -570,7 +658,7 @@ public final class PostgresStore implements Store {
   @Override
   public boolean healthy() {
     try {
-      return Integer.valueOf(1).equals(db.selectOne().fetchOne(0, Integer.class));
+      return probe.able() && Integer.valueOf(1).equals(db.selectOne().fetchOne(0, Integer.class));
     } catch (DataAccessException e) {
       LOGGER.debug("the database is not healthy", e);
       return false;
@@ -580,6 +668,7 @@ public final class PostgresStore implements Store {
   @Override
   public void close() {
     closed = true;
+    probe.close();
     committers.forEach(Committer::close);
     wakes.close();
     maintenance.interrupt();

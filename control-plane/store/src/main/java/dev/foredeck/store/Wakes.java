@@ -24,9 +24,10 @@ import org.postgresql.PGNotification;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
-/// Tells readers that a log has grown: those of this process at once, those of others by one NOTIFY
-/// for all commits of a few milliseconds, on a connection of its own. Always a hint: who is woken
-/// reads the log, and whoever may have missed a hint (after a lost connection) is woken too.
+/// Tells readers that a log or a tenant's feed has grown: those of this process at once, those of
+/// others by one NOTIFY for all commits of a few milliseconds, on a connection of its own. Always a
+/// hint: who is woken reads the log, and whoever may have missed a hint (after a lost connection)
+/// is woken too.
 ///
 /// Threading: one thread notifies, one listens; the rest may be called by any.
 final class Wakes implements AutoCloseable {
@@ -70,7 +71,8 @@ final class Wakes implements AutoCloseable {
     listener.start();
   }
 
-  Subscription subscribe(Id sandbox, Runnable wake) {
+  /// @param grows a sandbox, whose log is read, or a tenant, all of whose logs are
+  Subscription subscribe(Id grows, Runnable wake) {
     // A wrapper, so that closing one of two equal subscriptions leaves the other.
     Runnable own =
         new Runnable() {
@@ -80,7 +82,7 @@ final class Wakes implements AutoCloseable {
           }
         };
     subscribers.compute(
-        sandbox,
+        grows,
         (_, list) -> {
           CopyOnWriteArrayList<Runnable> all = list == null ? new CopyOnWriteArrayList<>() : list;
           all.add(own);
@@ -88,7 +90,7 @@ final class Wakes implements AutoCloseable {
         });
     return () ->
         subscribers.computeIfPresent(
-            sandbox, (_, list) -> list.remove(own) && list.isEmpty() ? null : list);
+            grows, (_, list) -> list.remove(own) && list.isEmpty() ? null : list);
   }
 
   /// After a commit.

@@ -22,10 +22,14 @@ import java.security.SecureRandom;
 import java.sql.Connection;
 import java.sql.DriverManager;
 import java.sql.PreparedStatement;
+import java.util.ArrayList;
+import java.util.HashSet;
 import java.util.HexFormat;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 import java.util.concurrent.Callable;
+import java.util.concurrent.Executors;
 import java.util.concurrent.Future;
 import java.util.concurrent.FutureTask;
 import java.util.concurrent.TimeUnit;
@@ -786,6 +790,49 @@ class BadInputIT {
     } finally {
       Plane.removeTree(data);
     }
+    assertThat(client.get("/readyz").status()).isEqualTo(200);
+  }
+
+  /// At moments all over its start: it ends with 0, and so does its database.
+  @Test
+  void leavesNothingBehindWhenItIsStoppedWhileItStarts() throws Exception {
+    for (long afterMillis : new long[] {0, 300, 1_000, 2_000, 3_500}) {
+      Path data = Files.createTempDirectory(Path.of("/var/tmp"), "foredeck-test-");
+      Files.setPosixFilePermissions(
+          data, java.nio.file.attribute.PosixFilePermissions.fromString("rwxr-xr-x"));
+      try {
+        Plane.Refusal ended = Plane.terminated(data, afterMillis);
+        assertThat(ended.exitCode()).as(afterMillis + " ms\n" + ended.said()).isZero();
+        assertThat(ended.said()).doesNotContain("Exception");
+        assertThat(data.resolve("postgres/cluster/postmaster.pid"))
+            .as(afterMillis + " ms\n" + ended.said())
+            .doesNotExist();
+      } finally {
+        Plane.removeTree(data);
+      }
+    }
+  }
+
+  /// As many as would not fit into its memory together.
+  @Test
+  void manyLargeBodiesAtOnceDoNotExhaustIt() throws Exception {
+    int clients = 48;
+    // A string that the template's own limit refuses, after all of it was read and parsed.
+    String body = "{\"template\":\"" + "x".repeat(15 << 20) + "\"}";
+    Set<Integer> statuses = new HashSet<>();
+    try (var threads = Executors.newVirtualThreadPerTaskExecutor()) {
+      List<Future<Answer>> answers = new ArrayList<>();
+      for (int i = 0; i < clients; i++) {
+        answers.add(threads.submit(() -> client.post(SANDBOXES, body)));
+      }
+      for (Future<Answer> answer : answers) {
+        Answer got = answer.get(120, TimeUnit.SECONDS);
+        assertThat(got.status()).as(got.body()).isIn(400, 429);
+        statuses.add(got.status());
+      }
+    }
+    assertThat(statuses).contains(400);
+    assertThat(Files.readString(plane.log())).doesNotContain("OutOfMemoryError");
     assertThat(client.get("/readyz").status()).isEqualTo(200);
   }
 

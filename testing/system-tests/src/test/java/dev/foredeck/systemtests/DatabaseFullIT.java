@@ -126,6 +126,17 @@ class DatabaseFullIT {
       fill(ballast);
       Client.sleep(100);
     }
+    // Reading still works where PostgreSQL lives; that is not enough to be ready.
+    while (client.get("/readyz").status() == 200) {
+      assertThat(System.nanoTime()).as("ready, though the disk is full").isLessThan(most);
+      fill(ballast);
+      Client.sleep(100);
+    }
+    for (int i = 0; i < 10; i++) {
+      fill(ballast);
+      assertUnavailable(timed(() -> client.get("/readyz")));
+      Client.sleep(300);
+    }
     Files.delete(ballast);
 
     // By itself, and soon.

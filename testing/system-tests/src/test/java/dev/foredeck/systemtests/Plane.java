@@ -108,6 +108,42 @@ final class Plane implements AutoCloseable {
     }
   }
 
+  /// Starts a process on a folder, and sends it SIGTERM while it starts.
+  ///
+  /// @param afterMillis from when it has taken the folder
+  static Refusal terminated(Path data, long afterMillis) {
+    Map<String, String> with = new TreeMap<>();
+    with.put("FOREDECK_LISTEN", "127.0.0.1:" + freePort());
+    with.put("FOREDECK_DRIVER", "simulated");
+    with.put("FOREDECK_DATA", data.toString());
+    Path said = null;
+    try {
+      said = Files.createTempFile("foredeck-terminated-", ".log");
+      Process process =
+          builder(with).redirectErrorStream(true).redirectOutput(said.toFile()).start();
+      long until = System.nanoTime() + TimeUnit.SECONDS.toNanos(READY_SECONDS);
+      while (!Files.exists(data.resolve("lock")) && System.nanoTime() < until) {
+        Client.sleep(5);
+      }
+      Client.sleep(afterMillis);
+      process.destroy();
+      if (!process.waitFor(READY_SECONDS, TimeUnit.SECONDS)) {
+        process.destroyForcibly().waitFor();
+        throw new IllegalStateException("it did not end: " + Files.readString(said));
+      }
+      return new Refusal(process.exitValue(), Files.readString(said));
+    } catch (IOException e) {
+      throw new UncheckedIOException(e);
+    } catch (InterruptedException e) {
+      Thread.currentThread().interrupt();
+      throw new IllegalStateException(e);
+    } finally {
+      if (said != null) {
+        said.toFile().delete();
+      }
+    }
+  }
+
   private static ProcessBuilder builder(Map<String, String> environment) {
     List<String> command = new ArrayList<>();
     command.add(Path.of(System.getProperty("java.home"), "bin", "java").toString());

@@ -30,7 +30,12 @@ public interface EgressGateway extends AutoCloseable {
 
   /// @param rule the id of the rule that decided; `default` where none matched
   /// @param reason for the person or agent that is refused
-  record Verdict(boolean allowed, String rule, String reason) {}
+  /// @param shadow whether it is allowed only because its policy does not enforce: `rule` denies it
+  record Verdict(boolean allowed, String rule, String reason, boolean shadow) {
+    public Verdict(boolean allowed, String rule, String reason) {
+      this(allowed, rule, reason, false);
+    }
+  }
 
   /// Where flows go.
   interface FlowRecorder {
@@ -44,6 +49,7 @@ public interface EgressGateway extends AutoCloseable {
   /// @param effect `allow` or `deny`
   /// @param rule the rule that decided, or what refused it: `private-address`, `sni-mismatch`,
   ///   `limit`, `unresolved`, `bad-request`
+  /// @param shadow whether it was allowed although `rule` denies it, by a policy that only records
   /// @param bytesIn from the web to the sandbox
   /// @param bytesOut from the sandbox to the web
   /// @param millis from request to end
@@ -57,6 +63,7 @@ public interface EgressGateway extends AutoCloseable {
       String effect,
       String rule,
       String reason,
+      boolean shadow,
       long bytesIn,
       long bytesOut,
       long millis) {}

@@ -274,7 +274,8 @@ final class SandboxLoop {
       }
       Decision decision = policy.decide(new Action.EgressConnect(host, port, method, path));
       String rule = decision.rules().isEmpty() ? "default" : decision.rules().getFirst();
-      return new Verdict(decision.allowed() || policy.shadow(), rule, decision.reason());
+      boolean shadow = !decision.allowed() && policy.shadow();
+      return new Verdict(decision.allowed() || shadow, rule, decision.reason(), shadow);
     };
   }
 

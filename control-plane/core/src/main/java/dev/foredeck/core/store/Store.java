@@ -47,6 +47,20 @@ public interface Store extends AutoCloseable {
   /// of output and about as much of other data; at least one event when there is one.
   List<Event> events(Id sandbox, long afterSeq, int maxEvents, int maxBytes);
 
+  /// A tenant's events of all its logs after `after`, in the tenant's order, output joined in.
+  /// Every event comes once to a reader that follows the cursors, whoever commits meanwhile; an
+  /// event waits for transactions that began before its own. Bounds as of [#events].
+  ///
+  /// @param after the oldest that is kept, where empty
+  TenantPage tenantEvents(Id tenant, Optional<TenantCursor> after, int maxEvents, int maxBytes);
+
+  /// The last event that [#tenantEvents] would give now.
+  Optional<TenantCursor> lastOfTenant(Id tenant);
+
+  /// The last seq that a call's log had before the call: its events come after it. 0 for a call
+  /// that is not known.
+  long logBefore(Id call);
+
   /// The seq of the last event of a log, 0 when there is none.
   long lastSeq(Id sandbox);
 
@@ -69,9 +83,11 @@ public interface Store extends AutoCloseable {
 
   record KeyedRequest(String bodyHash, Id sandbox, Optional<Id> call) {}
 
-  /// Calls `wake` soon after commits to a sandbox's log, by this process or another. A hint: it may
-  /// come twice, late, or for nothing; `wake` must not block.
-  Subscription subscribe(Id sandbox, Runnable wake);
+  /// Calls `wake` soon after commits to a log, by this process or another. A hint: it may come
+  /// twice, late, or for nothing; `wake` must not block.
+  ///
+  /// @param grows a sandbox, for its log, or a tenant, for the logs of all its sandboxes
+  Subscription subscribe(Id grows, Runnable wake);
 
   interface Subscription extends AutoCloseable {
     @Override
@@ -113,7 +129,7 @@ public interface Store extends AutoCloseable {
   /// partition.
   void retain(Instant outputBefore, Instant eventsBefore);
 
-  /// Whether the database answers.
+  /// Whether the database answers, and takes writes as far as is known.
   boolean healthy();
 
   @Override

@@ -10,6 +10,8 @@ import dev.foredeck.core.store.CommitResult;
 import dev.foredeck.core.store.Event;
 import dev.foredeck.core.store.IdempotencyKey;
 import dev.foredeck.core.store.Store;
+import dev.foredeck.core.store.TenantCursor;
+import dev.foredeck.core.store.TenantPage;
 import dev.foredeck.protocol.Channel;
 import java.time.Instant;
 import java.util.List;
@@ -78,6 +80,25 @@ public final class MortalStore implements Store {
   public List<Event> events(Id sandbox, long afterSeq, int maxEvents, int maxBytes) {
     mortality.check();
     return inner.events(sandbox, afterSeq, maxEvents, maxBytes);
+  }
+
+  @Override
+  public TenantPage tenantEvents(
+      Id tenant, Optional<TenantCursor> after, int maxEvents, int maxBytes) {
+    mortality.check();
+    return inner.tenantEvents(tenant, after, maxEvents, maxBytes);
+  }
+
+  @Override
+  public Optional<TenantCursor> lastOfTenant(Id tenant) {
+    mortality.check();
+    return inner.lastOfTenant(tenant);
+  }
+
+  @Override
+  public long logBefore(Id call) {
+    mortality.check();
+    return inner.logBefore(call);
   }
 
   @Override

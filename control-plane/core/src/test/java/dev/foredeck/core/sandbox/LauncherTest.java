@@ -10,6 +10,7 @@ import dev.foredeck.core.Resources;
 import dev.foredeck.core.driver.DriverException;
 import dev.foredeck.core.driver.LaunchSpec;
 import dev.foredeck.core.egress.EgressGateway.Flow;
+import dev.foredeck.core.egress.EgressGateway.Verdict;
 import dev.foredeck.core.gate.Call;
 import dev.foredeck.core.gate.CallStatus;
 import dev.foredeck.core.gate.Calls;
@@ -257,7 +258,7 @@ final class LauncherTest {
 
   private static Flow flow(String call) {
     return new Flow(
-        call, "pypi.org", 443, "1.2.3.4", "CONNECT", "", "allow", "pypi", "", 10, 20, 30);
+        call, "pypi.org", 443, "1.2.3.4", "CONNECT", "", "allow", "pypi", "", false, 10, 20, 30);
   }
 
   @Test
@@ -277,6 +278,20 @@ final class LauncherTest {
         .extracting(Event::call)
         .containsExactly(Optional.of(call.id()), Optional.empty());
     assertThat(world.events(other.id(), "egress.flow").getFirst().call()).isEmpty();
+  }
+
+  @Test
+  void aShadowPolicysEgressSaysThatItWouldHaveDenied() {
+    world.policies =
+        Map.of(
+            "default",
+            World.POLICY.replace(
+                "metadata: {name: default}", "metadata: {name: default}\nmode: shadow"));
+    Sandbox sandbox = world.ready();
+    Verdict denied = world.gateway.decide(sandbox.id(), "evil.com", 443);
+    assertThat(denied.allowed()).isTrue();
+    assertThat(denied.shadow()).isTrue();
+    assertThat(world.gateway.decide(sandbox.id(), "pypi.org", 443).shadow()).isFalse();
   }
 
   @Test

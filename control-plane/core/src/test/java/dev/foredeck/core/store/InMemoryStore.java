@@ -61,6 +61,9 @@ public final class InMemoryStore implements Store {
   private final Map<Id, Call> calls = new TreeMap<>();
   private final Map<Id, Long> lastSeqs = new HashMap<>();
   private final Map<Id, List<StoredEvent>> logs = new HashMap<>();
+  private final Map<Id, List<TenantCursor>> logsOfTenant = new HashMap<>();
+  private final Map<Id, Long> logBefore = new HashMap<>();
+  private long commits;
   private final Map<OutputOf, Output> outputs = new HashMap<>();
   private final Map<Id, Map<String, StoredArtifact>> artifacts = new HashMap<>();
   private final Map<IdempotencyKey, StoredKey> keys = new HashMap<>();
@@ -116,7 +119,11 @@ public final class InMemoryStore implements Store {
       result = new Application(commit).run();
       if (result instanceof CommitResult.Committed) {
         wakes =
-            List.copyOf(subscribers.getOrDefault(commit.sandbox(), new CopyOnWriteArrayList<>()));
+            Stream.concat(
+                    Stream.of(commit.sandbox()),
+                    Stream.ofNullable(sandboxes.get(commit.sandbox())).map(Sandbox::tenant))
+                .flatMap(id -> subscribers.getOrDefault(id, new CopyOnWriteArrayList<>()).stream())
+                .toList();
       }
     } finally {
       lock.unlock();
@@ -142,6 +149,7 @@ public final class InMemoryStore implements Store {
     }
 
     CommitResult run() {
+      commits++;
       try {
         for (int i = 0; i < commit.changes().size(); i++) {
           Change change = commit.changes().get(i);
@@ -300,6 +308,7 @@ public final class InMemoryStore implements Store {
         }
       }
       put(calls, made.id(), made);
+      put(logBefore, made.id(), lastSeqs.getOrDefault(commit.sandbox(), 0L));
       return Optional.empty();
     }
 
@@ -415,6 +424,12 @@ public final class InMemoryStore implements Store {
               seq,
               new NewEvent(event.time(), event.type(), event.call(), event.data().deepCopy())));
       undo.push(log::removeLast);
+      Sandbox s = sandboxes.get(commit.sandbox());
+      if (s != null) {
+        List<TenantCursor> order = logsOfTenant.computeIfAbsent(s.tenant(), _ -> new ArrayList<>());
+        order.add(new TenantCursor(commits, s.id(), seq, event.time()));
+        undo.push(order::removeLast);
+      }
       return Optional.empty();
     }
 
@@ -551,17 +566,64 @@ public final class InMemoryStore implements Store {
         }
         bytes += length;
         dataBytes += stored.event().data().toString().length();
-        page.add(
-            new Event(
-                stored.seq(),
-                stored.event().time(),
-                stored.event().type(),
-                sandbox,
-                stored.event().call(),
-                joined(stored.event())));
+        page.add(event(sandbox, stored));
       }
       return List.copyOf(page);
     });
+  }
+
+  private Event event(Id sandbox, StoredEvent stored) {
+    return new Event(
+        stored.seq(),
+        stored.event().time(),
+        stored.event().type(),
+        sandbox,
+        stored.event().call(),
+        joined(stored.event()));
+  }
+
+  @Override
+  public TenantPage tenantEvents(
+      Id tenant, Optional<TenantCursor> after, int maxEvents, int maxBytes) {
+    return read(() -> {
+      List<TenantEvent> kept =
+          logsOfTenant.getOrDefault(tenant, List.of()).stream()
+              .flatMap(cursor ->
+                  logs.getOrDefault(cursor.sandbox(), List.of()).stream()
+                      .filter(stored -> stored.seq() == cursor.seq())
+                      .map(stored -> new TenantEvent(cursor, event(cursor.sandbox(), stored))))
+              .toList();
+      int from = 0;
+      if (after.isPresent()) {
+        from = kept.stream().map(TenantEvent::cursor).toList().indexOf(after.get()) + 1;
+        if (from == 0) {
+          return new TenantPage.CursorLost();
+        }
+      }
+      List<TenantEvent> page = new ArrayList<>();
+      long bytes = 0;
+      for (TenantEvent next : kept.subList(from, kept.size())) {
+        if (page.size() >= maxEvents || (!page.isEmpty() && bytes >= maxBytes)) {
+          break;
+        }
+        bytes += next.event().data().toString().length();
+        page.add(next);
+      }
+      return new TenantPage.Events(page);
+    });
+  }
+
+  @Override
+  public Optional<TenantCursor> lastOfTenant(Id tenant) {
+    return read(() ->
+        logsOfTenant.getOrDefault(tenant, List.of()).reversed().stream()
+            .filter(cursor -> logs.containsKey(cursor.sandbox()))
+            .findFirst());
+  }
+
+  @Override
+  public long logBefore(Id call) {
+    return read(() -> logBefore.getOrDefault(call, 0L));
   }
 
   private static long outputLength(NewEvent event) {
@@ -662,7 +724,7 @@ public final class InMemoryStore implements Store {
   }
 
   @Override
-  public Subscription subscribe(Id sandbox, Runnable wake) {
+  public Subscription subscribe(Id grows, Runnable wake) {
     checkAvailable();
     // A wrapper, so that closing one of two equal subscriptions leaves the other.
     Runnable own =
@@ -674,16 +736,16 @@ public final class InMemoryStore implements Store {
         };
     lock.lock();
     try {
-      subscribers.computeIfAbsent(sandbox, _ -> new CopyOnWriteArrayList<>()).add(own);
+      subscribers.computeIfAbsent(grows, _ -> new CopyOnWriteArrayList<>()).add(own);
     } finally {
       lock.unlock();
     }
     return () -> {
       lock.lock();
       try {
-        CopyOnWriteArrayList<Runnable> list = subscribers.get(sandbox);
+        CopyOnWriteArrayList<Runnable> list = subscribers.get(grows);
         if (list != null && list.remove(own) && list.isEmpty()) {
-          subscribers.remove(sandbox);
+          subscribers.remove(grows);
         }
       } finally {
         lock.unlock();

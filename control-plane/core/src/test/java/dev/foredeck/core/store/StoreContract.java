@@ -857,6 +857,196 @@ public abstract class StoreContract {
     }
   }
 
+  // Tenants' feeds.
+
+  /// Reads on from `after`, a page at a time, each cursor by way of its text.
+  protected List<TenantEvent> follow(Id tenant, Optional<TenantCursor> after, int pageSize) {
+    List<TenantEvent> all = new ArrayList<>();
+    Optional<TenantCursor> cursor = after;
+    while (true) {
+      TenantPage page = store().tenantEvents(tenant, cursor, pageSize, 1 << 20);
+      List<TenantEvent> events = events(page);
+      if (events.isEmpty()) {
+        return all;
+      }
+      all.addAll(events);
+      cursor = TenantCursor.parse(events.getLast().cursor().text());
+      assertThat(cursor).contains(events.getLast().cursor());
+    }
+  }
+
+  protected static List<TenantEvent> events(TenantPage page) {
+    assertThat(page).isInstanceOf(TenantPage.Events.class);
+    return ((TenantPage.Events) page).events();
+  }
+
+  protected Sandbox createdOf(Id tenant) {
+    Sandbox sandbox = newSandbox(tenant, "here");
+    assertCommitted(create(sandbox));
+    return sandbox;
+  }
+
+  @Test
+  void aTenantsFeedHasEveryEventOfAllItsLogsOnceWhileManyCommit() throws Exception {
+    Id tenant = ids.tenant();
+    List<Sandbox> logs = IntStream.range(0, 8).mapToObj(_ -> createdOf(tenant)).toList();
+    Sandbox foreign = created();
+    int writers = 16;
+    int each = 15;
+    int expected = writers * each * 2;
+    List<TenantEvent> seen = new ArrayList<>();
+    try (var threads = Executors.newVirtualThreadPerTaskExecutor()) {
+      Future<Boolean> reader =
+          threads.submit(() -> {
+            Optional<TenantCursor> cursor = Optional.empty();
+            long until = System.nanoTime() + TimeUnit.SECONDS.toNanos(60);
+            while (seen.size() < expected && System.nanoTime() < until) {
+              List<TenantEvent> next = follow(tenant, cursor, 7);
+              seen.addAll(next);
+              cursor = next.isEmpty() ? cursor : Optional.of(next.getLast().cursor());
+            }
+            return true;
+          });
+      together(
+          writers,
+          w -> {
+            for (int i = 0; i < each; i++) {
+              Id log = logs.get((w + i) % logs.size()).id();
+              assertCommitted(
+                  commit(
+                      log,
+                      new AppendEvent(event("t", w + "/" + i)),
+                      new AppendEvent(event("t", w + "/" + i + "b"))));
+              assertCommitted(commit(foreign.id(), new AppendEvent(event("t", "not theirs"))));
+            }
+            return w;
+          });
+      assertThat(reader.get(70, TimeUnit.SECONDS)).isTrue();
+    }
+    assertThat(seen).hasSize(expected);
+    // Each log whole and in its own order, which leaves room for none twice.
+    for (Sandbox log : logs) {
+      assertThat(seen.stream().map(TenantEvent::event).filter(e -> e.sandbox().equals(log.id())))
+          .isEqualTo(store().events(log.id(), 0, 1_000, 1 << 20));
+    }
+    // A reader that comes later sees the same order.
+    assertThat(follow(tenant, Optional.empty(), 50)).isEqualTo(seen);
+    assertThat(store().lastOfTenant(tenant)).contains(seen.getLast().cursor());
+    int middle = expected / 2;
+    assertThat(follow(tenant, Optional.of(seen.get(middle).cursor()), 1_000))
+        .isEqualTo(seen.subList(middle + 1, expected));
+  }
+
+  @Test
+  void aTenantsFeedJoinsOutputAndBoundsItsPages() {
+    Id tenant = ids.tenant();
+    Sandbox one = createdOf(tenant);
+    Sandbox two = createdOf(tenant);
+    for (Sandbox sandbox : List.of(one, two)) {
+      Call call = createdCall(sandbox);
+      assertCommitted(
+          commit(
+              sandbox.id(),
+              new AppendOutput(call.id(), Channel.STDERR, 0, "h\u00e4".getBytes(UTF_8)),
+              new AppendEvent(outputEvent(call.id(), Channel.STDERR, 0, 3))));
+    }
+    assertThat(follow(tenant, Optional.empty(), 10))
+        .extracting(e -> e.event().data().path("text").asText())
+        .containsExactly("h\u00e4", "h\u00e4");
+    for (int i = 0; i < 4; i++) {
+      assertCommitted(commit(one.id(), new AppendEvent(event("t", "x".repeat(1_000)))));
+    }
+    assertThat(events(store().tenantEvents(tenant, Optional.empty(), 100, 1))).hasSize(1);
+    Optional<TenantCursor> second =
+        Optional.of(follow(tenant, Optional.empty(), 10).get(1).cursor());
+    assertThat(events(store().tenantEvents(tenant, second, 100, 1_500))).hasSize(2);
+    assertThat(events(store().tenantEvents(tenant, second, 3, 1 << 20))).hasSize(3);
+  }
+
+  @Test
+  void aTenantWithoutEventsHasAnEmptyFeed() {
+    Id tenant = ids.tenant();
+    assertThat(events(store().tenantEvents(tenant, Optional.empty(), 10, 1_000))).isEmpty();
+    assertThat(store().lastOfTenant(tenant)).isEmpty();
+    Id log = ids.sandbox();
+    assertCommitted(commit(log, new AppendEvent(event("t", "of nobody"))));
+    assertThat(store().lastOfTenant(tenant)).isEmpty();
+  }
+
+  /// As after a restore to a time before it, where another event has taken its place.
+  @Test
+  void aCursorWithoutItsEventIsLost() {
+    Id tenant = ids.tenant();
+    Sandbox sandbox = createdOf(tenant);
+    for (int i = 0; i < 3; i++) {
+      assertCommitted(commit(sandbox.id(), new AppendEvent(event("t", "" + i))));
+    }
+    TenantCursor real = follow(tenant, Optional.empty(), 10).get(1).cursor();
+    Id other = createdOf(tenant).id();
+    for (TenantCursor wrong :
+        List.of(
+            new TenantCursor(real.tx() + 1_000_000, real.sandbox(), real.seq(), real.time()),
+            new TenantCursor(0, real.sandbox(), real.seq(), real.time()),
+            new TenantCursor(real.tx(), other, real.seq(), real.time()),
+            new TenantCursor(real.tx(), real.sandbox(), real.seq() + 7, real.time()),
+            new TenantCursor(real.tx(), real.sandbox(), real.seq(), real.time().plusMillis(1)))) {
+      assertThat(store().tenantEvents(tenant, Optional.of(wrong), 10, 1_000))
+          .as(wrong.toString())
+          .isInstanceOf(TenantPage.CursorLost.class);
+    }
+    assertThat(store().tenantEvents(ids.tenant(), Optional.of(real), 10, 1_000))
+        .as("of another tenant")
+        .isInstanceOf(TenantPage.CursorLost.class);
+    assertThat(events(store().tenantEvents(tenant, Optional.of(real), 10, 1_000))).hasSize(1);
+  }
+
+  @Test
+  void aRefusedCommitLeavesNothingInATenantsFeed() {
+    Id tenant = ids.tenant();
+    Sandbox sandbox = createdOf(tenant);
+    assertRefused(
+        commit(sandbox.id(), new AppendEvent(event("t", "n")), move(Phase.READY, Phase.GONE)),
+        1,
+        Refusal.WRONG_PHASE);
+    Sandbox again = newSandbox(sandbox.id(), ids.tenant(), "here", Map.of());
+    assertRefused(create(again), 0, Refusal.EXISTS);
+    assertCommitted(commit(sandbox.id(), new AppendEvent(event("t", "kept"))));
+    assertThat(follow(tenant, Optional.empty(), 10)).hasSize(1);
+    assertThat(follow(again.tenant(), Optional.empty(), 10)).isEmpty();
+  }
+
+  @Test
+  void wakesATenantsSubscribers() throws Exception {
+    Sandbox sandbox = created();
+    CountDownLatch woken = new CountDownLatch(1);
+    CountDownLatch never = new CountDownLatch(1);
+    try (Store.Subscription _ = store().subscribe(sandbox.tenant(), woken::countDown);
+        Store.Subscription _ = store().subscribe(ids.tenant(), never::countDown)) {
+      assertCommitted(commit(sandbox.id(), new AppendEvent(event("t", "n"))));
+      assertThat(woken.await(10, TimeUnit.SECONDS)).isTrue();
+      assertThat(never.getCount()).isEqualTo(1);
+    }
+  }
+
+  @Test
+  void knowsWhereACallBeginsInItsLog() {
+    Sandbox sandbox = created();
+    assertThat(store().logBefore(ids.call())).isZero();
+    Call first = createdCall(sandbox);
+    assertCommitted(commit(sandbox.id(), new AppendEvent(event("t", "1"))));
+    Call second = newCall(sandbox);
+    assertCommitted(
+        commit(
+            sandbox.id(),
+            new AppendEvent(event("t", "2")),
+            new CreateCall(second, NO_LIMIT),
+            new AppendEvent(event("t", "3"))));
+    assertThat(store().logBefore(first.id())).isZero();
+    assertThat(store().logBefore(second.id())).isEqualTo(2);
+    assertCommitted(commit(sandbox.id(), new StartCall(second.id(), 7, NOW)));
+    assertThat(store().logBefore(second.id())).isEqualTo(2);
+  }
+
   @Test
   void aLogNeedsNoSandbox() {
     Id log = ids.sandbox();
@@ -1035,10 +1225,15 @@ public abstract class StoreContract {
     assertThat(store().call(oldCall)).isPresent();
     Event event = store().events(oldSandbox.id(), 0, 9, 99).getFirst();
     assertThat(event.data().path("missing").asInt()).isEqualTo(3);
+    Optional<TenantCursor> cursor = store().lastOfTenant(oldSandbox.tenant());
+    assertThat(cursor).isPresent();
 
     store().retain(then.plus(Duration.ofDays(60)), then.plus(Duration.ofDays(60)));
     assertThat(store().call(oldCall)).isEmpty();
     assertThat(store().events(oldSandbox.id(), 0, 9, 99)).isEmpty();
+    assertThat(store().tenantEvents(oldSandbox.tenant(), cursor, 9, 99))
+        .isInstanceOf(TenantPage.CursorLost.class);
+    assertThat(store().lastOfTenant(oldSandbox.tenant())).isEmpty();
     assertThat(store().lastSeq(oldSandbox.id())).isEqualTo(1);
 
     assertThat(store().output(freshCall, Channel.STDOUT, 0, 9)).asString(UTF_8).isEqualTo("out");

@@ -266,7 +266,8 @@ public final class EmbeddedPostgres implements AutoCloseable {
                   : startServer(cluster, logs, binaries, account, port, timeout);
           LOG.info("started PostgreSQL again (pid {})", postmaster.pid());
           backoff = WATCH_EVERY;
-        } catch (IOException e) {
+        } catch (IOException | RuntimeException e) {
+          // Whatever it was: a watch that ends leaves a dead server dead.
           Duration twice = backoff.multipliedBy(2);
           backoff = twice.compareTo(MAX_BACKOFF) < 0 ? twice : MAX_BACKOFF;
           LOG.error("cannot start PostgreSQL; trying again in {}", backoff, e);
@@ -284,7 +285,7 @@ public final class EmbeddedPostgres implements AutoCloseable {
           FileChannel.open(file, StandardOpenOption.WRITE).truncate(0).close();
         }
       }
-    } catch (IOException e) {
+    } catch (IOException | RuntimeException e) {
       LOG.debug("cannot look after the database's log files", e);
     }
   }

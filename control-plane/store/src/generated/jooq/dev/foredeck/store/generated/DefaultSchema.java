@@ -9,6 +9,7 @@ import dev.foredeck.store.generated.tables.Call;
 import dev.foredeck.store.generated.tables.CallArtifact;
 import dev.foredeck.store.generated.tables.Committer;
 import dev.foredeck.store.generated.tables.Event;
+import dev.foredeck.store.generated.tables.EventOrder;
 import dev.foredeck.store.generated.tables.IdempotencyKey;
 import dev.foredeck.store.generated.tables.Log;
 import dev.foredeck.store.generated.tables.OutputChunk;
@@ -16,6 +17,7 @@ import dev.foredeck.store.generated.tables.PolicyVersion;
 import dev.foredeck.store.generated.tables.Sandbox;
 import dev.foredeck.store.generated.tables.SandboxFile;
 import dev.foredeck.store.generated.tables.Tenant;
+import dev.foredeck.store.generated.tables.WriteProbe;
 
 import java.util.Arrays;
 import java.util.List;
@@ -65,6 +67,11 @@ public class DefaultSchema extends SchemaImpl {
     public final Event EVENT = Event.EVENT;
 
     /**
+     * The table <code>event_order</code>.
+     */
+    public final EventOrder EVENT_ORDER = EventOrder.EVENT_ORDER;
+
+    /**
      * The table <code>idempotency_key</code>.
      */
     public final IdempotencyKey IDEMPOTENCY_KEY = IdempotencyKey.IDEMPOTENCY_KEY;
@@ -100,6 +107,11 @@ public class DefaultSchema extends SchemaImpl {
     public final Tenant TENANT = Tenant.TENANT;
 
     /**
+     * The table <code>write_probe</code>.
+     */
+    public final WriteProbe WRITE_PROBE = WriteProbe.WRITE_PROBE;
+
+    /**
      * No further instances allowed
      */
     private DefaultSchema() {
@@ -120,13 +132,15 @@ public class DefaultSchema extends SchemaImpl {
             CallArtifact.CALL_ARTIFACT,
             Committer.COMMITTER,
             Event.EVENT,
+            EventOrder.EVENT_ORDER,
             IdempotencyKey.IDEMPOTENCY_KEY,
             Log.LOG,
             OutputChunk.OUTPUT_CHUNK,
             PolicyVersion.POLICY_VERSION,
             Sandbox.SANDBOX,
             SandboxFile.SANDBOX_FILE,
-            Tenant.TENANT
+            Tenant.TENANT,
+            WriteProbe.WRITE_PROBE
         );
     }
 }

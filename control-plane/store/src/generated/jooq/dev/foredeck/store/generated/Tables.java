@@ -9,6 +9,7 @@ import dev.foredeck.store.generated.tables.Call;
 import dev.foredeck.store.generated.tables.CallArtifact;
 import dev.foredeck.store.generated.tables.Committer;
 import dev.foredeck.store.generated.tables.Event;
+import dev.foredeck.store.generated.tables.EventOrder;
 import dev.foredeck.store.generated.tables.IdempotencyKey;
 import dev.foredeck.store.generated.tables.Log;
 import dev.foredeck.store.generated.tables.OutputChunk;
@@ -16,6 +17,7 @@ import dev.foredeck.store.generated.tables.PolicyVersion;
 import dev.foredeck.store.generated.tables.Sandbox;
 import dev.foredeck.store.generated.tables.SandboxFile;
 import dev.foredeck.store.generated.tables.Tenant;
+import dev.foredeck.store.generated.tables.WriteProbe;
 
 
 /**
@@ -48,6 +50,11 @@ public class Tables {
      * The table <code>event</code>.
      */
     public static final Event EVENT = Event.EVENT;
+
+    /**
+     * The table <code>event_order</code>.
+     */
+    public static final EventOrder EVENT_ORDER = EventOrder.EVENT_ORDER;
 
     /**
      * The table <code>idempotency_key</code>.
@@ -83,4 +90,9 @@ public class Tables {
      * The table <code>tenant</code>.
      */
     public static final Tenant TENANT = Tenant.TENANT;
+
+    /**
+     * The table <code>write_probe</code>.
+     */
+    public static final WriteProbe WRITE_PROBE = WriteProbe.WRITE_PROBE;
 }

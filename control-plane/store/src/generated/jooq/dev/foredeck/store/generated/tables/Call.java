@@ -192,6 +192,11 @@ public class Call extends TableImpl<CallRecord> {
      */
     public final TableField<CallRecord, OffsetDateTime> ENDED_AT = createField(DSL.name("ended_at"), SQLDataType.TIMESTAMPWITHTIMEZONE(6), this, "");
 
+    /**
+     * The column <code>call.log_before</code>.
+     */
+    public final TableField<CallRecord, Long> LOG_BEFORE = createField(DSL.name("log_before"), SQLDataType.BIGINT.nullable(false).defaultValue(DSL.field(DSL.raw("0"), SQLDataType.BIGINT)), this, "");
+
     private Call(Name alias, Table<CallRecord> aliased) {
         this(alias, aliased, (Field<?>[]) null, null);
     }

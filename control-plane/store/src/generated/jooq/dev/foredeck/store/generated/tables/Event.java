@@ -81,6 +81,16 @@ public class Event extends TableImpl<EventRecord> {
      */
     public final TableField<EventRecord, String> DATA = createField(DSL.name("data"), SQLDataType.CLOB.nullable(false), this, "");
 
+    /**
+     * The column <code>event.tenant</code>.
+     */
+    public final TableField<EventRecord, String> TENANT = createField(DSL.name("tenant"), SQLDataType.CLOB, this, "");
+
+    /**
+     * The column <code>event.tx</code>.
+     */
+    public final TableField<EventRecord, Long> TX = createField(DSL.name("tx"), SQLDataType.BIGINT, this, "");
+
     private Event(Name alias, Table<EventRecord> aliased) {
         this(alias, aliased, (Field<?>[]) null, null);
     }

@@ -60,6 +60,11 @@ public class Log extends TableImpl<LogRecord> {
      */
     public final TableField<LogRecord, Long> LAST_SEQ = createField(DSL.name("last_seq"), SQLDataType.BIGINT.nullable(false), this, "");
 
+    /**
+     * The column <code>log.tenant</code>.
+     */
+    public final TableField<LogRecord, String> TENANT = createField(DSL.name("tenant"), SQLDataType.CLOB, this, "");
+
     private Log(Name alias, Table<LogRecord> aliased) {
         this(alias, aliased, (Field<?>[]) null, null);
     }

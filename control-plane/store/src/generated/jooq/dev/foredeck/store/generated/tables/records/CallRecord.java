@@ -413,6 +413,20 @@ public class CallRecord extends UpdatableRecordImpl<CallRecord> {
         return (OffsetDateTime) get(27);
     }
 
+    /**
+     * Setter for <code>call.log_before</code>.
+     */
+    public void setLogBefore(Long value) {
+        set(28, value);
+    }
+
+    /**
+     * Getter for <code>call.log_before</code>.
+     */
+    public Long getLogBefore() {
+        return (Long) get(28);
+    }
+
     // -------------------------------------------------------------------------
     // Primary key information
     // -------------------------------------------------------------------------
@@ -436,7 +450,7 @@ public class CallRecord extends UpdatableRecordImpl<CallRecord> {
     /**
      * Create a detached, initialised CallRecord
      */
-    public CallRecord(String id, String sandbox, String tenant, String tool, String arguments, String digest, String principal, Boolean background, JSON outputs, Boolean destroysSandbox, String status, OffsetDateTime requestedAt, OffsetDateTime deadline, OffsetDateTime startedAt, Long pid, Long stdoutBytes, Long stderrBytes, Long stdoutRecorded, Long stderrRecorded, Boolean truncated, Integer exitCode, Integer signal, String endReason, Long cpuMicros, Long peakMemoryBytes, Long wallMillis, Long outputBytes, OffsetDateTime endedAt) {
+    public CallRecord(String id, String sandbox, String tenant, String tool, String arguments, String digest, String principal, Boolean background, JSON outputs, Boolean destroysSandbox, String status, OffsetDateTime requestedAt, OffsetDateTime deadline, OffsetDateTime startedAt, Long pid, Long stdoutBytes, Long stderrBytes, Long stdoutRecorded, Long stderrRecorded, Boolean truncated, Integer exitCode, Integer signal, String endReason, Long cpuMicros, Long peakMemoryBytes, Long wallMillis, Long outputBytes, OffsetDateTime endedAt, Long logBefore) {
         super(Call.CALL);
 
         setId(id);
@@ -467,6 +481,7 @@ public class CallRecord extends UpdatableRecordImpl<CallRecord> {
         setWallMillis(wallMillis);
         setOutputBytes(outputBytes);
         setEndedAt(endedAt);
+        setLogBefore(logBefore);
         resetTouchedOnNotNull();
     }
 }

@@ -104,6 +104,34 @@ public class EventRecord extends UpdatableRecordImpl<EventRecord> {
         return (String) get(5);
     }
 
+    /**
+     * Setter for <code>event.tenant</code>.
+     */
+    public void setTenant(String value) {
+        set(6, value);
+    }
+
+    /**
+     * Getter for <code>event.tenant</code>.
+     */
+    public String getTenant() {
+        return (String) get(6);
+    }
+
+    /**
+     * Setter for <code>event.tx</code>.
+     */
+    public void setTx(Long value) {
+        set(7, value);
+    }
+
+    /**
+     * Getter for <code>event.tx</code>.
+     */
+    public Long getTx() {
+        return (Long) get(7);
+    }
+
     // -------------------------------------------------------------------------
     // Primary key information
     // -------------------------------------------------------------------------
@@ -127,7 +155,7 @@ public class EventRecord extends UpdatableRecordImpl<EventRecord> {
     /**
      * Create a detached, initialised EventRecord
      */
-    public EventRecord(String sandbox, Long seq, OffsetDateTime time, String type, String call, String data) {
+    public EventRecord(String sandbox, Long seq, OffsetDateTime time, String type, String call, String data, String tenant, Long tx) {
         super(Event.EVENT);
 
         setSandbox(sandbox);
@@ -136,6 +164,8 @@ public class EventRecord extends UpdatableRecordImpl<EventRecord> {
         setType(type);
         setCall(call);
         setData(data);
+        setTenant(tenant);
+        setTx(tx);
         resetTouchedOnNotNull();
     }
 }

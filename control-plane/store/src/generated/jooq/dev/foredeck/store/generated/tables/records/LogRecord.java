@@ -46,6 +46,20 @@ public class LogRecord extends UpdatableRecordImpl<LogRecord> {
         return (Long) get(1);
     }
 
+    /**
+     * Setter for <code>log.tenant</code>.
+     */
+    public void setTenant(String value) {
+        set(2, value);
+    }
+
+    /**
+     * Getter for <code>log.tenant</code>.
+     */
+    public String getTenant() {
+        return (String) get(2);
+    }
+
     // -------------------------------------------------------------------------
     // Primary key information
     // -------------------------------------------------------------------------
@@ -69,11 +83,12 @@ public class LogRecord extends UpdatableRecordImpl<LogRecord> {
     /**
      * Create a detached, initialised LogRecord
      */
-    public LogRecord(String sandbox, Long lastSeq) {
+    public LogRecord(String sandbox, Long lastSeq, String tenant) {
         super(Log.LOG);
 
         setSandbox(sandbox);
         setLastSeq(lastSeq);
+        setTenant(tenant);
         resetTouchedOnNotNull();
     }
 }
