@@ -45,6 +45,8 @@ import java.util.concurrent.ConcurrentHashMap;
 import java.util.function.UnaryOperator;
 import java.util.random.RandomGenerator;
 import java.util.stream.Collectors;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
 
 /// Sandboxes that are containers of the Docker daemon on this host.
 ///
@@ -57,6 +59,8 @@ import java.util.stream.Collectors;
 public final class DockerDriver implements Driver {
   /// The sandbox's user: among the users of its own slot, or of the daemon's range.
   private static final int USER = 1000;
+
+  private static final Logger LOG = LoggerFactory.getLogger(DockerDriver.class);
 
   /// While somebody waits for an agent, how often its process is looked at without the daemon
   /// having said anything: it may be away.
@@ -134,7 +138,14 @@ public final class DockerDriver implements Driver {
             String.join(
                 " ", new Probe(this, config, daemon, random, Isolation.STRONG).run(deadline));
       }
+      if (findings.isEmpty() && !daemon.facts(deadline).liveRestore()) {
+        LOG.warn(
+            "the Docker daemon's live-restore is off: all sandboxes end when it restarts (set"
+                + " \"live-restore\": true in its daemon.json)");
+      }
       return findings;
+    } catch (DriverException.Failed e) {
+      return List.of("The probe could not be completed: " + e.getMessage() + ".");
     } finally {
       probing = false;
     }

@@ -78,6 +78,8 @@ final class Posture {
     HostConfig host =
         HostConfig.newHostConfig()
             .withNetworkMode("none")
+            // The daemon takes ::1 from loopback, which programs expect.
+            .withSysctls(Map.of("net.ipv6.conf.lo.disable_ipv6", "0"))
             // No /dev/shm of the daemon's: it would be memory of the host with a mount of its own.
             .withIpcMode("none")
             .withCgroupnsMode("private")
@@ -114,7 +116,7 @@ final class Posture {
       mounts.put(place, mode + ",exec,nosuid,nodev,mode=1777" + size);
     }
     // What the daemon would show here tells of the host, or can be written by everybody.
-    for (String place : List.of("/run", "/sys", "/dev/mqueue")) {
+    for (String place : List.of("/run", "/sys", "/sys/fs/cgroup", "/dev/mqueue")) {
       mounts.put(place, "ro,noexec,nosuid,nodev,mode=755,size=64k");
     }
     return mounts;

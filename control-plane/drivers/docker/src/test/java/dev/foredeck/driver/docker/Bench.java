@@ -5,7 +5,9 @@ import static org.assertj.core.api.Assertions.assertThat;
 import com.github.dockerjava.api.command.CreateContainerCmd;
 import dev.foredeck.core.Id;
 import dev.foredeck.core.Resources;
+import dev.foredeck.core.driver.DriverException;
 import dev.foredeck.core.driver.LaunchSpec;
+import dev.foredeck.driver.host.Deadline;
 import dev.foredeck.driver.host.HostPlaces;
 import dev.foredeck.driver.host.Trees;
 import dev.foredeck.policy.Boundary;
@@ -15,6 +17,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.security.SecureRandom;
 import java.time.Clock;
+import java.time.Duration;
 import java.time.Instant;
 import java.util.LinkedHashMap;
 import java.util.Map;
@@ -86,6 +89,15 @@ final class Bench implements AutoCloseable {
   DockerDriver tampered(UnaryOperator<CreateContainerCmd> tamper) {
     return new DockerDriver(
         config, new SecureRandom(), Clock.systemUTC(), Step.Observer.NONE, tamper);
+  }
+
+  /// What the daemon says of itself.
+  Daemon.Facts facts() {
+    try (Daemon daemon = new Daemon(config.daemon())) {
+      return daemon.facts(Deadline.in(Duration.ofSeconds(10)));
+    } catch (DriverException e) {
+      throw new AssertionError(e);
+    }
   }
 
   static Id id(String name) {
