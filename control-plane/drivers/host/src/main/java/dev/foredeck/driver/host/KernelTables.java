@@ -1,5 +1,6 @@
 package dev.foredeck.driver.host;
 
+import dev.foredeck.core.driver.DriverException;
 import java.io.IOException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.DirectoryStream;
@@ -14,8 +15,9 @@ import java.util.OptionalLong;
 public final class KernelTables {
   private KernelTables() {}
 
+  /// @param root what of the file system is mounted, as `/`
   /// @param superOptions of the file system, as `rw,memory` for a cgroup v1 hierarchy
-  public record Mount(Path point, String type, String superOptions) {}
+  public record Mount(String root, Path point, String type, String superOptions) {}
 
   /// @param backingFile what the device shows, which may be deleted by now
   public record Loop(String device, Path backingFile) {}
@@ -39,7 +41,8 @@ public final class KernelTables {
     if (left.length < 5 || right.length < 3) {
       return Optional.empty();
     }
-    return Optional.of(new Mount(Path.of(unescape(left[4])), right[0], right[2]));
+    return Optional.of(
+        new Mount(unescape(left[3]), Path.of(unescape(left[4])), right[0], right[2]));
   }
 
   public static List<Loop> loops() throws IOException {
@@ -104,6 +107,22 @@ public final class KernelTables {
       }
     }
     return found;
+  }
+
+  /// Ends them: a program that a dead control plane left at work would make again what is removed.
+  public static void endRootProcessesNaming(Path needle, Deadline deadline)
+      throws IOException, DriverException.Failed {
+    if (!Files.exists(needle)) {
+      return;
+    }
+    while (true) {
+      List<Long> strays = rootProcessesNaming(needle);
+      if (strays.isEmpty()) {
+        return;
+      }
+      strays.forEach(pid -> ProcessHandle.of(pid).ifPresent(ProcessHandle::destroyForcibly));
+      deadline.pause("end programs at work in " + needle);
+    }
   }
 
   private static boolean names(String commandLine, Path needle) {

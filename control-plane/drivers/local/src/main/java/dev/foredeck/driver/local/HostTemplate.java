@@ -2,6 +2,7 @@ package dev.foredeck.driver.local;
 
 import dev.foredeck.core.Hashes;
 import dev.foredeck.core.driver.DriverException;
+import dev.foredeck.driver.host.EtcFiles;
 import dev.foredeck.driver.host.Trees;
 import java.io.IOException;
 import java.io.UncheckedIOException;
@@ -16,6 +17,7 @@ import java.nio.file.attribute.PosixFileAttributes;
 import java.nio.file.attribute.PosixFilePermission;
 import java.nio.file.attribute.PosixFilePermissions;
 import java.util.ArrayList;
+import java.util.HashMap;
 import java.util.HexFormat;
 import java.util.List;
 import java.util.Map;
@@ -111,30 +113,6 @@ final class HostTemplate {
   private static final Map<String, String> WRITTEN =
       Map.ofEntries(
           Map.entry(
-              "passwd",
-              """
-              root:x:0:0:root:/root:/usr/sbin/nologin
-              sandbox:x:1000:1000:sandbox:/workspace:/bin/sh
-              nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin
-              """),
-          Map.entry(
-              "group",
-              """
-              root:x:0:
-              tty:x:5:
-              sandbox:x:1000:
-              nogroup:x:65534:
-              """),
-          Map.entry(
-              "hosts",
-              """
-              127.0.0.1 localhost sandbox
-              ::1 localhost ip6-localhost ip6-loopback
-              """),
-          Map.entry("hostname", "sandbox\n"),
-          // Names are resolved at the egress gateway: in here there is nobody to ask.
-          Map.entry("resolv.conf", ""),
-          Map.entry(
               "nsswitch.conf",
               """
               passwd: files
@@ -195,6 +173,12 @@ final class HostTemplate {
     return new Skeleton(root, binds);
   }
 
+  private static Map<String, String> written() {
+    Map<String, String> files = new HashMap<>(WRITTEN);
+    files.putAll(EtcFiles.of(OciConfig.USER));
+    return files;
+  }
+
   /// Changes when something changes that a skeleton was copied from.
   private String fingerprint() throws IOException {
     StringBuilder seen = new StringBuilder(LAYOUT).append(FOLDERS);
@@ -202,7 +186,7 @@ final class HostTemplate {
       Path path = host.resolve(name);
       seen.append(name).append(Files.isSymbolicLink(path) ? linkTarget(path) : "").append('\n');
     }
-    WRITTEN.entrySet().stream()
+    written().entrySet().stream()
         .sorted(Map.Entry.comparingByKey())
         .forEach(e -> seen.append(e.getKey()).append(e.getValue()));
     for (String name : CONFIGURATION) {
@@ -243,11 +227,7 @@ final class HostTemplate {
     for (String name : CONFIGURATION) {
       copy(name, building.resolve("etc"));
     }
-    for (Map.Entry<String, String> file : WRITTEN.entrySet()) {
-      Path target = building.resolve("etc").resolve(file.getKey());
-      Files.writeString(target, file.getValue());
-      mode(target, "rw-r--r--");
-    }
+    EtcFiles.write(building.resolve("etc"), written());
     Files.createSymbolicLink(building.resolve("etc/mtab"), Path.of("../proc/self/mounts"));
     Files.createSymbolicLink(building.resolve("var/run"), Path.of("../run"));
     Files.move(building, root, StandardCopyOption.ATOMIC_MOVE);

@@ -1,14 +1,13 @@
 package dev.foredeck.driver.local;
 
-import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.node.ArrayNode;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import dev.foredeck.core.Resources;
+import dev.foredeck.driver.host.SystemCalls;
 import dev.foredeck.driver.host.UidSlots;
 import dev.foredeck.driver.host.WritablePlaces;
 import java.io.IOException;
-import java.io.InputStream;
 import java.nio.file.Path;
 import java.util.List;
 
@@ -178,29 +177,11 @@ final class OciConfig {
         .put("period", CPU_PERIOD_MICROS);
     ArrayNode devices = resources.putArray("devices");
     devices.addObject().put("allow", false).put("access", "rwm");
-    linux.set("seccomp", seccomp());
+    linux.set("seccomp", SystemCalls.filter());
     linux.put("rootfsPropagation", "private");
     linux.set("maskedPaths", strings(MASKED));
     linux.set("readonlyPaths", strings(READ_ONLY));
     return linux;
-  }
-
-  private static JsonNode seccomp() throws IOException {
-    try (InputStream in = OciConfig.class.getResourceAsStream("seccomp.json")) {
-      if (in == null) {
-        throw new IOException("seccomp.json is missing from this build");
-      }
-      JsonNode profile = JSON.readTree(in);
-      String architecture =
-          switch (System.getProperty("os.arch", "")) {
-            case "amd64", "x86_64" -> "SCMP_ARCH_X86_64";
-            case "aarch64" -> "SCMP_ARCH_AARCH64";
-            case String other -> throw new IOException("no system call filter for " + other);
-          };
-      // One architecture only: the 32-bit calls of a 64-bit kernel are a second, less tested door.
-      ((ObjectNode) profile).putArray("architectures").add(architecture);
-      return profile;
-    }
   }
 
   private static ArrayNode strings(List<String> values) {

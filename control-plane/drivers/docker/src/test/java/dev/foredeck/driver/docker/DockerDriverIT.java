@@ -1,0 +1,50 @@
+package dev.foredeck.driver.docker;
+
+import dev.foredeck.core.Id;
+import dev.foredeck.core.driver.Driver;
+import dev.foredeck.core.driver.DriverContract;
+import dev.foredeck.driver.host.Records;
+import java.io.IOException;
+import java.util.List;
+import org.junit.jupiter.api.BeforeEach;
+
+/// The contract, on real containers: needs root, a daemon, an image and the agent's bundle.
+class DockerDriverIT extends DriverContract {
+  private Bench bench;
+  private DockerDriver driver;
+
+  @BeforeEach
+  void start() throws IOException {
+    bench = Bench.make();
+    driver = bench.driver();
+  }
+
+  @Override
+  protected void release() throws IOException {
+    driver.close();
+    bench.close();
+  }
+
+  @Override
+  protected Driver driver() {
+    return driver;
+  }
+
+  @Override
+  protected void restart() {
+    driver.close();
+    driver = bench.driver();
+  }
+
+  @Override
+  protected void endAgent(Id sandbox) throws IOException {
+    long pid =
+        Records.readProcess(bench.config.places().folder(sandbox).process()).orElseThrow().pid();
+    ProcessHandle.of(pid).orElseThrow().destroyForcibly();
+  }
+
+  @Override
+  protected List<String> appendTo(String file) {
+    return List.of("sh", "-c", "echo x >> " + file);
+  }
+}

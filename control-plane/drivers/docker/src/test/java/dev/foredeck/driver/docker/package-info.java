@@ -1,0 +1,4 @@
+@NullMarked
+package dev.foredeck.driver.docker;
+
+import org.jspecify.annotations.NullMarked;
