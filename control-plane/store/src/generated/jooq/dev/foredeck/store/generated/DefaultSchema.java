@@ -16,6 +16,7 @@ import dev.foredeck.store.generated.tables.PolicyVersion;
 import dev.foredeck.store.generated.tables.Sandbox;
 import dev.foredeck.store.generated.tables.SandboxFile;
 import dev.foredeck.store.generated.tables.Tenant;
+import dev.foredeck.store.generated.tables.WarmSandbox;
 
 import java.util.Arrays;
 import java.util.List;
@@ -100,6 +101,11 @@ public class DefaultSchema extends SchemaImpl {
     public final Tenant TENANT = Tenant.TENANT;
 
     /**
+     * The table <code>warm_sandbox</code>.
+     */
+    public final WarmSandbox WARM_SANDBOX = WarmSandbox.WARM_SANDBOX;
+
+    /**
      * No further instances allowed
      */
     private DefaultSchema() {
@@ -126,7 +132,8 @@ public class DefaultSchema extends SchemaImpl {
             PolicyVersion.POLICY_VERSION,
             Sandbox.SANDBOX,
             SandboxFile.SANDBOX_FILE,
-            Tenant.TENANT
+            Tenant.TENANT,
+            WarmSandbox.WARM_SANDBOX
         );
     }
 }

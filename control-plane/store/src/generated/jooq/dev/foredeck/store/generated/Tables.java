@@ -16,6 +16,7 @@ import dev.foredeck.store.generated.tables.PolicyVersion;
 import dev.foredeck.store.generated.tables.Sandbox;
 import dev.foredeck.store.generated.tables.SandboxFile;
 import dev.foredeck.store.generated.tables.Tenant;
+import dev.foredeck.store.generated.tables.WarmSandbox;
 
 
 /**
@@ -83,4 +84,9 @@ public class Tables {
      * The table <code>tenant</code>.
      */
     public static final Tenant TENANT = Tenant.TENANT;
+
+    /**
+     * The table <code>warm_sandbox</code>.
+     */
+    public static final WarmSandbox WARM_SANDBOX = WarmSandbox.WARM_SANDBOX;
 }
