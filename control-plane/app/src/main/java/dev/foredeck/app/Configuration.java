@@ -1,11 +1,13 @@
 package dev.foredeck.app;
 
+import dev.foredeck.core.pool.PoolSetting;
 import java.net.InetAddress;
 import java.net.InetSocketAddress;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.Arrays;
 import java.util.LinkedHashMap;
+import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.Set;
@@ -23,6 +25,7 @@ import java.util.stream.Collectors;
 /// @param agentBundle the agent's runtime, for drivers that run real sandboxes
 /// @param keepOutput how long output and copied-out files are kept
 /// @param keepEvents how long events and calls are kept: decisions outlive output
+/// @param pools of warm sandboxes
 record Configuration(
     String listenHost,
     int listenPort,
@@ -32,7 +35,8 @@ record Configuration(
     Map<String, InetSocketAddress> egressPins,
     Optional<Path> agentBundle,
     Duration keepOutput,
-    Duration keepEvents) {
+    Duration keepEvents,
+    List<PoolSetting> pools) {
 
   enum DriverKind {
     LOCAL,
@@ -77,7 +81,8 @@ record Configuration(
     EGRESS_PINS,
     AGENT_BUNDLE,
     KEEP_OUTPUT_DAYS,
-    KEEP_EVENTS_DAYS;
+    KEEP_EVENTS_DAYS,
+    POOLS;
 
     String variable() {
       return PREFIX + name();
@@ -119,7 +124,8 @@ record Configuration(
         pins(reader.get(Key.EGRESS_PINS).orElse("")),
         reader.get(Key.AGENT_BUNDLE).map(path -> Path.of(path).toAbsolutePath().normalize()),
         reader.days(Key.KEEP_OUTPUT_DAYS, 30),
-        reader.days(Key.KEEP_EVENTS_DAYS, 365));
+        reader.days(Key.KEEP_EVENTS_DAYS, 365),
+        PoolSettings.parse(reader.get(Key.POOLS).orElse(PoolSettings.DEFAULT)));
   }
 
   private record Reader(Map<String, String> options, Map<String, String> environment) {

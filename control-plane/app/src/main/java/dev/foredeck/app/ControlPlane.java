@@ -5,6 +5,7 @@ import dev.foredeck.core.ApiKeys;
 import dev.foredeck.core.Id;
 import dev.foredeck.core.Ids;
 import dev.foredeck.core.Limits;
+import dev.foredeck.core.Patience;
 import dev.foredeck.core.Policies;
 import dev.foredeck.core.Role;
 import dev.foredeck.core.driver.Driver;
@@ -12,6 +13,8 @@ import dev.foredeck.core.feed.LogFeeds;
 import dev.foredeck.core.gate.Agents;
 import dev.foredeck.core.gate.Gate;
 import dev.foredeck.core.gate.Recorder;
+import dev.foredeck.core.pool.PoolPace;
+import dev.foredeck.core.pool.WarmPools;
 import dev.foredeck.core.sandbox.Launcher;
 import dev.foredeck.core.sandbox.Provisioning;
 import dev.foredeck.core.sandbox.Reaper;
@@ -139,16 +142,28 @@ final class ControlPlane implements AutoCloseable {
                 System::nanoTime));
     String owner = data.replica(ids);
     Agents agents = new Agents(driver, data.deploymentKey(random), timer);
+    WarmPools pools =
+        keep(pools(configuration, store, driver, agents, policies, owner, clock, ids, limits));
     Launcher launcher =
-        keep(new Launcher(store, driver, egress, agents, policies, owner, clock, limits));
+        keep(new Launcher(store, driver, egress, agents, policies, pools, owner, clock, limits));
     Recorder recorder = new Recorder(clock, ids, limits);
     Gate gate = new Gate(store, agents, policies, recorder, launcher, clock, limits);
     Provisioning sandboxes =
         new Provisioning(
-            store, policies, recorder, launcher, driver.templates(), owner, clock, ids, limits);
+            store,
+            policies,
+            recorder,
+            launcher,
+            pools,
+            driver.templates(),
+            owner,
+            clock,
+            ids,
+            limits);
     Reaper reaper = keep(new Reaper(store, driver, launcher, SWEEP));
     LOG.info("{} sandboxes taken up from before", launcher.adopt());
     reaper.start();
+    pools.start();
     keep(new Retention(store, clock, configuration.keepOutput(), configuration.keepEvents()))
         .start();
     ForedeckServer server =
@@ -165,9 +180,45 @@ final class ControlPlane implements AutoCloseable {
                     : Optional.of("the database does not answer, or takes no writes"),
             random);
     int port = listen(server);
+    // Nobody has a warm sandbox: who stops Foredeck leaves none behind.
+    keep(() -> drain(pools));
     keep(() -> server.stop(DRAIN));
     String host = configuration.listenHost();
     return "http://" + (host.contains(":") ? "[" + host + "]" : host) + ":" + port;
+  }
+
+  private static WarmPools pools(
+      Configuration configuration,
+      Store store,
+      Driver driver,
+      Agents agents,
+      Policies policies,
+      String owner,
+      Clock clock,
+      Ids ids,
+      Limits limits) {
+    try {
+      return new WarmPools(
+          store,
+          driver,
+          agents,
+          policies,
+          configuration.pools(),
+          owner,
+          clock,
+          ids,
+          limits,
+          Patience.DEFAULT,
+          PoolPace.DEFAULT);
+    } catch (IllegalArgumentException e) {
+      throw new ConfigurationException(PoolSettings.KEY + ": " + e.getMessage());
+    }
+  }
+
+  private static void drain(WarmPools pools) {
+    if (!pools.drain(DRAIN)) {
+      LOG.warn("not every warm sandbox is destroyed: the next start goes on with it");
+    }
   }
 
   /// An address that is taken is the operator's to change, like a wrong key.

@@ -15,6 +15,9 @@ import java.util.concurrent.ConcurrentHashMap;
 
 /// The policies in force, and every version that a living sandbox started under. Thread-safe.
 public final class Policies {
+  /// The one of whoever names none.
+  public static final String DEFAULT = "default";
+
   private final Store store;
   private final Map<String, Policy> current = new TreeMap<>();
   private final Map<String, Policy> byReference = new ConcurrentHashMap<>();

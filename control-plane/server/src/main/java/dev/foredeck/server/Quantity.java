@@ -9,7 +9,7 @@ import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 
 /// How people write sizes, CPU shares and durations: `512Mi`, `500m`, `1h30m`.
-final class Quantity {
+public final class Quantity {
   private static final Pattern SIZE = Pattern.compile("([0-9]{1,15})(Ki|Mi|Gi|Ti|k|M|G|T)?");
   private static final Pattern MILLIS = Pattern.compile("([0-9]{1,7})m");
   private static final Pattern CORES = Pattern.compile("[0-9]{1,4}(\\.[0-9]{1,6})?");
@@ -20,7 +20,7 @@ final class Quantity {
   private Quantity() {}
 
   /// Bytes; empty where it is not a size.
-  static OptionalLong size(String text) {
+  public static OptionalLong size(String text) {
     Matcher m = SIZE.matcher(text);
     if (!m.matches()) {
       return OptionalLong.empty();
@@ -47,7 +47,7 @@ final class Quantity {
 
   /// Thousandths of a core from `"1"`, `"0.5"` or `"500m"`; empty where it is none of these, or
   /// finer than a thousandth.
-  static OptionalInt cpuMillis(String text) {
+  public static OptionalInt cpuMillis(String text) {
     Matcher m = MILLIS.matcher(text);
     if (m.matches()) {
       return OptionalInt.of(Integer.parseInt(m.group(1)));

@@ -53,8 +53,8 @@ import org.jspecify.annotations.Nullable;
 ///
 /// Invariants: every log's row is locked before anything of its sandbox is read, so what was loaded
 /// stays true until the transaction ends. Locks are taken in one order (this committer, logs by id,
-/// advisory locks by number), so two replicas cannot wait for each other. A quota or an idempotency
-/// key is guarded by an advisory lock, because there may be no row to lock.
+/// warm sandboxes by id, advisory locks by number), so two replicas cannot wait for each other. A
+/// quota or an idempotency key is guarded by an advisory lock, because there may be no row to lock.
 ///
 /// Threading: one thread, one use.
 final class Batch {
@@ -216,6 +216,7 @@ final class Batch {
   private final Set<Id> forgotten = new TreeSet<>();
 
   private final Deque<Runnable> undo = new ArrayDeque<>();
+  private final WarmRows warm = new WarmRows(undo);
 
   /// This transaction's place in the order of tenants' feeds.
   private long tx;
@@ -292,6 +293,11 @@ final class Batch {
             throw new IllegalArgumentException("the call is of another sandbox");
           }
         }
+        case Change.AddWarm c -> {
+          if (!c.warm().id().equals(commit.sandbox())) {
+            throw new IllegalArgumentException("the commit is of another sandbox");
+          }
+        }
         case Change.SkipOutput c -> {
           if (c.length() < 0) {
             throw new IllegalArgumentException("skipped length is negative");
@@ -305,7 +311,9 @@ final class Batch {
             Change.SaveArtifact _,
             Change.EndCall _,
             Change.AppendEvent _,
-            Change.ClaimKey _ -> {}
+            Change.ClaimKey _,
+            Change.MoveWarm _,
+            Change.TakeWarm _ -> {}
       }
     }
   }
@@ -328,7 +336,10 @@ final class Batch {
                 Change.StartCall _,
                 Change.SkipOutput _,
                 Change.EndCall _,
-                Change.ClaimKey _ ->
+                Change.ClaimKey _,
+                Change.AddWarm _,
+                Change.MoveWarm _,
+                Change.TakeWarm _ ->
                 200;
           };
     }
@@ -367,6 +378,8 @@ final class Batch {
           case Change.SkipOutput c -> wantedCalls.add(c.call());
           case Change.EndCall c -> wantedCalls.add(c.call());
           case Change.ClaimKey c -> wantedKeys.add(c.key());
+          case Change.AddWarm _, Change.MoveWarm _, Change.TakeWarm _ ->
+              warm.want(commit.sandbox());
           case Change.ForgetFiles _, Change.SaveArtifact _, Change.AppendEvent _ -> {}
         }
       }
@@ -397,6 +410,7 @@ final class Batch {
         log.tenant = tenant == null ? null : new Id(tenant);
       }
     });
+    warm.load(pipeline, results);
     Set<Long> advisory = new TreeSet<>();
     tenants.forEach(tenant -> advisory.add(number("tenant", tenant.value())));
     owners.forEach(owner -> advisory.add(number("owner", owner)));
@@ -487,7 +501,7 @@ final class Batch {
     }
   }
 
-  private static Object texts(Iterable<Id> ids) {
+  static Object texts(Iterable<Id> ids) {
     List<String> values = new ArrayList<>();
     ids.forEach(id -> values.add(id.value()));
     return Pipeline.texts(values);
@@ -556,6 +570,9 @@ final class Batch {
       case Change.EndCall c -> endCall(sandbox, c);
       case Change.AppendEvent c -> appendEvent(sandbox, c.event());
       case Change.ClaimKey c -> claimKey(sandbox, c);
+      case Change.AddWarm c -> warm.add(c);
+      case Change.MoveWarm c -> warm.move(sandbox, c);
+      case Change.TakeWarm c -> warm.take(sandbox, c);
     };
   }
 
@@ -867,6 +884,7 @@ final class Batch {
         || !artifacts.isEmpty()
         || !claims.isEmpty()
         || !forgotten.isEmpty()
+        || warm.changed()
         || logs.values().stream().anyMatch(log -> log.changed)
         || sandboxes.values().stream().anyMatch(row -> row.changed || row.created != null)
         || calls.values().stream().anyMatch(row -> row.changed || row.created != null);
@@ -904,6 +922,7 @@ final class Batch {
     if (!forgotten.isEmpty()) {
       pipeline.add("delete from sandbox_file where sandbox = any(?)", texts(forgotten));
     }
+    warm.write(pipeline);
     List<@Nullable Object[]> newSandboxes = new ArrayList<>();
     List<@Nullable Object[]> changedSandboxes = new ArrayList<>();
     List<@Nullable Object[]> newFiles = new ArrayList<>();
@@ -1047,7 +1066,7 @@ final class Batch {
     return instant == null ? null : time(instant);
   }
 
-  private static String time(Instant instant) {
+  static String time(Instant instant) {
     return Wire.clamped(instant).truncatedTo(ChronoUnit.MICROS).toString();
   }
 }

@@ -12,11 +12,13 @@ import static dev.foredeck.store.generated.Tables.POLICY_VERSION;
 import static dev.foredeck.store.generated.Tables.SANDBOX;
 import static dev.foredeck.store.generated.Tables.SANDBOX_FILE;
 import static dev.foredeck.store.generated.Tables.TENANT;
+import static dev.foredeck.store.generated.Tables.WARM_SANDBOX;
 
 import com.zaxxer.hikari.HikariConfig;
 import com.zaxxer.hikari.HikariDataSource;
 import dev.foredeck.core.Id;
 import dev.foredeck.core.gate.Call;
+import dev.foredeck.core.pool.WarmSandbox;
 import dev.foredeck.core.sandbox.InlineFile;
 import dev.foredeck.core.sandbox.Phase;
 import dev.foredeck.core.sandbox.Sandbox;
@@ -274,6 +276,28 @@ public final class PostgresStore implements Store {
             .fetch()
             .stream()
             .map(Rows::sandbox)
+            .toList());
+  }
+
+  @Override
+  public Optional<WarmSandbox> warmSandbox(Id id) {
+    return read(db ->
+        db.selectFrom(WARM_SANDBOX)
+            .where(WARM_SANDBOX.ID.eq(id.value()))
+            .fetchOptional()
+            .map(Rows::warmSandbox));
+  }
+
+  @Override
+  public List<WarmSandbox> warmSandboxes(String owner) {
+    return read(db ->
+        db
+            .selectFrom(WARM_SANDBOX)
+            .where(WARM_SANDBOX.OWNER.eq(owner))
+            .orderBy(WARM_SANDBOX.ID)
+            .fetch()
+            .stream()
+            .map(Rows::warmSandbox)
             .toList());
   }
 

@@ -5,11 +5,13 @@ import dev.foredeck.core.Resources;
 import dev.foredeck.core.gate.Call;
 import dev.foredeck.core.gate.CallResult;
 import dev.foredeck.core.gate.CallStatus;
+import dev.foredeck.core.pool.WarmSandbox;
 import dev.foredeck.core.sandbox.Sandbox;
 import dev.foredeck.core.store.Store.ApiKey;
 import dev.foredeck.store.generated.tables.records.ApiKeyRecord;
 import dev.foredeck.store.generated.tables.records.CallRecord;
 import dev.foredeck.store.generated.tables.records.SandboxRecord;
+import dev.foredeck.store.generated.tables.records.WarmSandboxRecord;
 import java.time.OffsetDateTime;
 import java.util.Optional;
 import org.jooq.JSON;
@@ -36,6 +38,20 @@ final class Rows {
         row.getCreatedAt().toInstant(),
         row.getExpiresAt().toInstant(),
         Optional.ofNullable(row.getEndedAt()).map(OffsetDateTime::toInstant));
+  }
+
+  static WarmSandbox warmSandbox(WarmSandboxRecord row) {
+    return new WarmSandbox(
+        new Id(row.getId()),
+        row.getOwner(),
+        row.getTemplate(),
+        new Resources(row.getCpuMillis(), row.getMemoryBytes(), row.getDiskBytes(), row.getPids()),
+        row.getPolicy(),
+        Wire.warmState(row.getState()),
+        row.getBootId(),
+        row.getCreatedAt().toInstant(),
+        row.getSince().toInstant(),
+        row.getExpiresAt().toInstant());
   }
 
   static Call call(CallRecord row) {

@@ -2,6 +2,7 @@ package dev.foredeck.store;
 
 import dev.foredeck.core.Role;
 import dev.foredeck.core.gate.CallStatus;
+import dev.foredeck.core.pool.WarmSandbox;
 import dev.foredeck.core.sandbox.Phase;
 import dev.foredeck.protocol.Channel;
 import java.time.Instant;
@@ -17,6 +18,8 @@ final class Wire {
   private static final Map<String, Phase> PHASES = byName(Phase.values(), Phase::wireName);
   private static final Map<String, CallStatus> STATUSES =
       byName(CallStatus.values(), CallStatus::wireName);
+  private static final Map<String, WarmSandbox.State> WARM_STATES =
+      byName(WarmSandbox.State.values(), WarmSandbox.State::wireName);
   private static final Map<String, Role> ROLES = byName(Role.values(), Role::wireName);
   private static final Map<String, Channel> CHANNELS = byName(Channel.values(), Channel::wireName);
 
@@ -37,6 +40,10 @@ final class Wire {
 
   static CallStatus status(String name) {
     return known(STATUSES, name);
+  }
+
+  static WarmSandbox.State warmState(String name) {
+    return known(WARM_STATES, name);
   }
 
   static Role role(String name) {

@@ -45,12 +45,19 @@ final class Plane implements AutoCloseable {
       Path data = Files.createTempDirectory(Path.of("/var/tmp"), "foredeck-test-");
       Files.setPosixFilePermissions(data, PosixFilePermissions.fromString("rwxr-xr-x"));
       Plane plane =
-          new Plane(data, data.resolve("test.log"), driver, freePort(), new TreeMap<>(environment));
+          new Plane(data, data.resolve("test.log"), driver, freePort(), withoutPools(environment));
       plane.start();
       return plane;
     } catch (IOException e) {
       throw new UncheckedIOException(e);
     }
+  }
+
+  /// Without warm pools, unless the test names some: most tests count what there is.
+  private static Map<String, String> withoutPools(Map<String, String> environment) {
+    Map<String, String> with = new TreeMap<>(environment);
+    with.putIfAbsent("FOREDECK_POOLS", "off");
+    return with;
   }
 
   static Plane local() {
@@ -70,7 +77,7 @@ final class Plane implements AutoCloseable {
   ///
   /// @param log outside of the folder, for tests that leave no room in it
   static Plane startIn(Path data, Path log, String driver) {
-    Plane plane = new Plane(data, log, driver, freePort(), new TreeMap<>());
+    Plane plane = new Plane(data, log, driver, freePort(), withoutPools(Map.of()));
     plane.start();
     return plane;
   }

@@ -9,6 +9,8 @@ import dev.foredeck.core.driver.DriverException;
 import dev.foredeck.protocol.Message;
 import java.io.IOException;
 import java.time.Duration;
+import java.util.Set;
+import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.ScheduledExecutorService;
 import java.util.concurrent.ScheduledFuture;
 import java.util.concurrent.TimeUnit;
@@ -20,6 +22,7 @@ public final class Agents {
   private final byte[] deploymentKey;
   private final ScheduledExecutorService timer;
   private final Patience patience;
+  private final Set<Id> untouched = ConcurrentHashMap.newKeySet();
 
   /// @param deploymentKey secret of this deployment, from which sandboxes' tokens are derived
   public Agents(Driver driver, byte[] deploymentKey, ScheduledExecutorService timer) {
@@ -41,7 +44,26 @@ public final class Agents {
 
   /// A greeted connection; the caller closes it.
   public AgentConnection open(Id sandbox) throws DriverException {
-    return driver.connect(sandbox, token(sandbox), patience.connect());
+    AgentConnection agent = driver.connect(sandbox, token(sandbox), patience.connect());
+    untouched.remove(sandbox);
+    return agent;
+  }
+
+  /// From now on until a connection is opened [#untouched] says so: nothing has been asked of this
+  /// sandbox by whoever it is for.
+  public void markUntouched(Id sandbox) {
+    untouched.add(sandbox);
+  }
+
+  /// Whether nobody has had a connection to the sandbox since it was marked, in this control
+  /// plane's life. Then nothing can have run in it, and another one may take its place unnoticed.
+  public boolean untouched(Id sandbox) {
+    return untouched.contains(sandbox);
+  }
+
+  /// The sandbox is gone.
+  public void forget(Id sandbox) {
+    untouched.remove(sandbox);
   }
 
   /// One request, one answer.

@@ -69,6 +69,9 @@ public final class CallRunner {
     /// The call's end is committed, and the agent can be trusted or reached no more: the sandbox
     /// must go.
     AGENT_FAILED,
+    /// Nothing has begun, and the agent is gone: a call of a sandbox that nobody has touched, which
+    /// may begin again on another agent.
+    NOT_BEGUN,
     /// Told to stop; the call goes on.
     STOPPED
   }
@@ -129,6 +132,9 @@ public final class CallRunner {
       } catch (MalformedMessageException e) {
         return endLost("the agent broke the protocol: " + e.getMessage());
       } catch (DriverException.NotThere e) {
+        if (around.agents().untouched(sandbox.id())) {
+          return End.NOT_BEGUN;
+        }
         return endLost("the sandbox's agent is gone: " + e.getMessage());
       } catch (DriverException | IOException e) {
         long now = System.nanoTime();

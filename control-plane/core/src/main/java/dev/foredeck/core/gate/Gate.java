@@ -596,7 +596,7 @@ public final class Gate implements Calls {
                       Duration.ofSeconds(1)));
           case WRONG_PHASE -> throw gone(sandbox);
           case KEY_TAKEN -> throw new IllegalStateException("a claimed key stands for nothing");
-          case EXISTS, WRONG_OFFSET, ENDED ->
+          case EXISTS, WRONG_OFFSET, ENDED, TAKEN ->
               throw new IllegalStateException("a new call was refused: " + refused.refusal());
         }
       }

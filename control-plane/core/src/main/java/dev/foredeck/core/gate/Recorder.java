@@ -52,7 +52,7 @@ public final class Recorder {
       boolean destroysSandbox) {
     Instant now = clock.instant();
     Decision decision = policy.decide(ToolCalls.action(tool, background));
-    boolean allowed = decision.allowed() || policy.shadow();
+    boolean allowed = runs(policy, decision);
     ObjectNode stored = ToolCalls.stored(tool);
     CallStatus status = allowed ? CallStatus.PENDING : CallStatus.DENIED;
     Optional<CallResult> result =
@@ -87,6 +87,15 @@ public final class Recorder {
     changes.add(new Change.AppendEvent(Events.decided(now, call.id(), decision, policy.shadow())));
     result.ifPresent(r -> changes.add(new Change.AppendEvent(Events.ended(call.id(), r))));
     return new Decided(call, decision, allowed, changes);
+  }
+
+  /// Whether [#decide] will allow it.
+  public static boolean allows(Policy policy, ToolCall tool) {
+    return runs(policy, policy.decide(ToolCalls.action(tool, false)));
+  }
+
+  private static boolean runs(Policy policy, Decision decision) {
+    return decision.allowed() || policy.shadow();
   }
 
   /// Claims the operation's idempotency key, where it has one, for what this commit makes.

@@ -7,14 +7,16 @@ import dev.foredeck.core.Policies;
 import dev.foredeck.core.driver.Driver;
 import dev.foredeck.core.egress.EgressGateway;
 import dev.foredeck.core.gate.Agents;
+import dev.foredeck.core.gate.Call;
 import dev.foredeck.core.gate.CallStarter;
+import dev.foredeck.core.pool.WarmPools;
 import dev.foredeck.core.store.Store;
 import dev.foredeck.core.store.Store.StoreUnavailableException;
 import java.time.Clock;
 import java.time.Instant;
 import java.util.Map;
+import java.util.Optional;
 import java.util.concurrent.ConcurrentHashMap;
-import java.util.concurrent.Semaphore;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
@@ -39,7 +41,7 @@ public final class Launcher implements CallStarter, AutoCloseable {
       Clock clock,
       Limits limits,
       Patience patience,
-      Semaphore launches,
+      WarmPools pools,
       Instant began) {}
 
   private final Surroundings around;
@@ -53,10 +55,11 @@ public final class Launcher implements CallStarter, AutoCloseable {
       EgressGateway egress,
       Agents agents,
       Policies policies,
+      WarmPools pools,
       String owner,
       Clock clock,
       Limits limits) {
-    this(store, driver, egress, agents, policies, owner, clock, limits, Patience.DEFAULT);
+    this(store, driver, egress, agents, policies, pools, owner, clock, limits, Patience.DEFAULT);
   }
 
   public Launcher(
@@ -65,6 +68,7 @@ public final class Launcher implements CallStarter, AutoCloseable {
       EgressGateway egress,
       Agents agents,
       Policies policies,
+      WarmPools pools,
       String owner,
       Clock clock,
       Limits limits,
@@ -79,7 +83,7 @@ public final class Launcher implements CallStarter, AutoCloseable {
             clock,
             limits,
             patience,
-            new Semaphore(limits.launches(), true),
+            pools,
             clock.instant());
     this.owner = owner;
   }
@@ -91,7 +95,7 @@ public final class Launcher implements CallStarter, AutoCloseable {
   public int adopt() {
     int adopted = 0;
     for (Sandbox sandbox : around.store().liveSandboxes(owner)) {
-      if (begin(sandbox.id())) {
+      if (begin(new SandboxLoop(around, sandbox.id()))) {
         adopted++;
       }
     }
@@ -101,6 +105,11 @@ public final class Launcher implements CallStarter, AutoCloseable {
   /// Whether a loop looks after this sandbox.
   public boolean tends(Id sandbox) {
     return loops.containsKey(sandbox);
+  }
+
+  @Override
+  public void sandboxMade(Sandbox sandbox, Optional<Call> call) {
+    begin(new SandboxLoop(around, sandbox, call));
   }
 
   @Override
@@ -117,18 +126,18 @@ public final class Launcher implements CallStarter, AutoCloseable {
     }
     try {
       if (around.store().sandbox(sandbox).filter(s -> s.owner().equals(owner)).isPresent()) {
-        begin(sandbox);
+        begin(new SandboxLoop(around, sandbox));
       }
     } catch (StoreUnavailableException e) {
       LOG.warn("sandbox {}: taken up when the database answers again: {}", sandbox, e.getMessage());
     }
   }
 
-  private boolean begin(Id sandbox) {
+  private boolean begin(SandboxLoop loop) {
+    Id sandbox = loop.sandbox();
     if (closed) {
       return false;
     }
-    SandboxLoop loop = new SandboxLoop(around, sandbox);
     if (loops.putIfAbsent(sandbox, loop) != null) {
       return false;
     }

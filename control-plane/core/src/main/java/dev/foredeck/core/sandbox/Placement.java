@@ -14,14 +14,14 @@ import java.util.Optional;
 /// Decides what a request gets: defaults where it is silent, and never more than policy and limits
 /// allow. Asking for more is a violation that names the field and the rule; nothing is clamped.
 /// Pure.
-final class Placement {
+public final class Placement {
   static final long GIB = 1024L * 1024 * 1024;
   private static final Resources DEFAULT = new Resources(1000, GIB, 2 * GIB, 256);
   private static final Resources LEAST =
       new Resources(50, 128L * 1024 * 1024, 16L * 1024 * 1024, 64);
 
   /// @param violations empty when the rest may be used
-  record Decided(Resources resources, Duration ttl, List<Violation> violations) {}
+  public record Decided(Resources resources, Duration ttl, List<Violation> violations) {}
 
   private final Policy policy;
   private final Limits limits;
@@ -32,7 +32,7 @@ final class Placement {
     this.limits = limits;
   }
 
-  static Decided decide(ProvisionRequest request, Policy policy, Limits limits) {
+  public static Decided decide(ProvisionRequest request, Policy policy, Limits limits) {
     return new Placement(policy, limits).decide(request);
   }
 

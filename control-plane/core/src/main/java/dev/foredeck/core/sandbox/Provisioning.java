@@ -10,9 +10,14 @@ import dev.foredeck.core.Problem;
 import dev.foredeck.core.Problem.Violation;
 import dev.foredeck.core.ProblemException;
 import dev.foredeck.core.Waits;
+import dev.foredeck.core.gate.Call;
 import dev.foredeck.core.gate.CallStarter;
 import dev.foredeck.core.gate.Gate;
 import dev.foredeck.core.gate.Recorder;
+import dev.foredeck.core.pool.PoolKey;
+import dev.foredeck.core.pool.WarmPools;
+import dev.foredeck.core.pool.WarmPools.Claim;
+import dev.foredeck.core.pool.WarmSandbox;
 import dev.foredeck.core.store.Change;
 import dev.foredeck.core.store.Commit;
 import dev.foredeck.core.store.CommitResult;
@@ -27,16 +32,16 @@ import java.util.Map;
 import java.util.Optional;
 import java.util.Set;
 
-/// Sandboxes for doors: decides and records in one commit; the [Launcher] makes it real.
-/// Thread-safe, stateless.
+/// Sandboxes for doors: decides and records in one commit; a warm one takes its place in the same,
+/// or the [Launcher] makes it real. Thread-safe, stateless.
 public final class Provisioning implements Sandboxes {
-  private static final String DEFAULT_POLICY = "default";
   private static final Set<Phase> ALIVE = Set.of(Phase.REQUESTED, Phase.STARTING, Phase.READY);
 
   private final Store store;
   private final Policies policies;
   private final Recorder recorder;
   private final CallStarter starter;
+  private final WarmPools pools;
   private final List<String> templates;
   private final String owner;
   private final Clock clock;
@@ -50,6 +55,7 @@ public final class Provisioning implements Sandboxes {
       Policies policies,
       Recorder recorder,
       CallStarter starter,
+      WarmPools pools,
       List<String> templates,
       String owner,
       Clock clock,
@@ -59,6 +65,7 @@ public final class Provisioning implements Sandboxes {
     this.policies = policies;
     this.recorder = recorder;
     this.starter = starter;
+    this.pools = pools;
     this.templates = List.copyOf(templates);
     this.owner = owner;
     this.clock = clock;
@@ -84,7 +91,7 @@ public final class Provisioning implements Sandboxes {
                   + "'; there are: "
                   + String.join(", ", templates)));
     }
-    String policyName = request.policy().orElse(DEFAULT_POLICY);
+    String policyName = request.policy().orElse(Policies.DEFAULT);
     Optional<Policy> policy = policies.named(policyName);
     if (policy.isEmpty()) {
       violations.add(
@@ -114,16 +121,66 @@ public final class Provisioning implements Sandboxes {
     return record(operation, request, template, policy.get(), placement);
   }
 
+  /// Records what was decided: in a warm sandbox where there is one, else the way of one that has
+  /// to be launched.
   private Provisioned record(
       Operation operation,
       ProvisionRequest request,
       String template,
       Policy policy,
       Placement.Decided placement) {
+    if (request.run().filter(run -> !Recorder.allows(policy, run)).isPresent()) {
+      return record(operation, request, template, policy, placement, new Claim.Cold(""))
+          .orElseThrow();
+    }
+    PoolKey key = new PoolKey(template, placement.resources(), policy.boundary());
+    while (true) {
+      Claim claim = pools.claim(key);
+      try {
+        Optional<Provisioned> made = record(operation, request, template, policy, placement, claim);
+        if (made.isPresent()) {
+          return made.get();
+        }
+      } finally {
+        if (claim instanceof Claim.Warm warm) {
+          pools.settle(warm);
+        }
+      }
+    }
+  }
+
+  /// @return empty where the warm one is no longer to be had, and nothing was recorded
+  private Optional<Provisioned> record(
+      Operation operation,
+      ProvisionRequest request,
+      String template,
+      Policy policy,
+      Placement.Decided placement,
+      Claim claim) {
     Instant now = clock.instant();
-    Id id = ids.sandbox();
     Instant expiresAt = now.plus(placement.ttl());
     boolean destroyOnExit = request.destroyOnExit().orElse(request.run().isPresent());
+    List<Change> changes = new ArrayList<>();
+    Id id;
+    Phase phase;
+    String reason;
+    String bootId;
+    switch (claim) {
+      case Claim.Warm(WarmSandbox warm) -> {
+        id = warm.id();
+        // Its files are written before its first call, so with files it is not ready yet.
+        phase = request.files().isEmpty() ? Phase.READY : Phase.STARTING;
+        reason = "claimed from the pool";
+        bootId = warm.bootId();
+        changes.add(new Change.TakeWarm(WarmSandbox.State.WARM));
+      }
+      case Claim.Cold(String why) -> {
+        id = ids.sandbox();
+        phase = Phase.REQUESTED;
+        reason = why;
+        bootId = "";
+      }
+    }
     Optional<Recorder.Decided> run =
         request
             .run()
@@ -138,7 +195,6 @@ public final class Provisioning implements Sandboxes {
                     request.outputs(),
                     destroyOnExit));
     boolean denied = run.filter(decided -> !decided.allowed()).isPresent();
-    String reason = denied ? "its first call was denied" : "";
     Sandbox sandbox =
         new Sandbox(
             id,
@@ -151,27 +207,29 @@ public final class Provisioning implements Sandboxes {
             request.labels(),
             request.networkAllow(),
             destroyOnExit,
-            Phase.REQUESTED,
-            "",
-            "",
+            phase,
+            reason,
+            bootId,
             now,
             expiresAt,
             Optional.empty());
-    List<Change> changes = new ArrayList<>();
     changes.add(
         new Change.CreateSandbox(
             sandbox,
             denied ? List.of() : request.files(),
             limits.sandboxesPerTenant(),
             limits.sandboxesPerOwner()));
-    changes.add(new Change.AppendEvent(Events.phase(now, Phase.REQUESTED, "")));
+    if (phase != Phase.REQUESTED) {
+      changes.add(new Change.AppendEvent(Events.phase(now, Phase.REQUESTED, "")));
+    }
+    changes.add(new Change.AppendEvent(Events.phase(now, phase, reason)));
     run.ifPresent(decided -> changes.addAll(decided.changes()));
     if (denied) {
       // A refusal is recorded as one: the sandbox never is, and its log says why.
+      String why = "its first call was denied";
       changes.add(
-          new Change.MoveSandbox(
-              Set.of(Phase.REQUESTED), Phase.GONE, reason, Optional.empty(), now));
-      changes.add(new Change.AppendEvent(Events.phase(now, Phase.GONE, reason)));
+          new Change.MoveSandbox(Set.of(Phase.REQUESTED), Phase.GONE, why, Optional.empty(), now));
+      changes.add(new Change.AppendEvent(Events.phase(now, Phase.GONE, why)));
     } else {
       recorder.claim(operation, run.map(d -> d.call().id())).ifPresent(changes::add);
     }
@@ -181,9 +239,12 @@ public final class Provisioning implements Sandboxes {
         // An equal request that came first may have taken the last place.
         Optional<Provisioned> first = denied ? Optional.empty() : earlier(operation);
         if (first.isPresent()) {
-          return first.get();
+          return first;
         }
         switch (refused.refusal()) {
+          case TAKEN -> {
+            return Optional.empty();
+          }
           case QUOTA ->
               throw new ProblemException(
                   new Problem.Capacity(
@@ -210,8 +271,9 @@ public final class Provisioning implements Sandboxes {
               decided.decision().policy(),
               decided.decision().reason()));
     }
-    starter.sandboxChanged(id);
-    return new Provisioned(sandbox, run.map(Recorder.Decided::call));
+    Optional<Call> call = run.map(Recorder.Decided::call);
+    starter.sandboxMade(sandbox, call);
+    return Optional.of(new Provisioned(sandbox, call));
   }
 
   /// What this operation's idempotency key made before.

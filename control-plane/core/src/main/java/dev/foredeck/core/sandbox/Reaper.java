@@ -13,8 +13,9 @@ import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
 /// Compares what the backend has with what the rows say, both ways: an orphan (backend, no live
-/// row) is destroyed; a row that no loop looks after gets one, which finds the ghost. A row exists
-/// before its launch begins, so what has no live row is never merely young.
+/// row, of a sandbox or a warm one) is destroyed; a row that no loop looks after gets one, which
+/// finds the ghost. A row exists before its launch begins, so what has no live row is never merely
+/// young.
 public final class Reaper implements AutoCloseable {
   private static final Logger LOG = LoggerFactory.getLogger(Reaper.class);
   private static final Duration VERB = Duration.ofSeconds(60);
@@ -60,8 +61,7 @@ public final class Reaper implements AutoCloseable {
     int destroyed = 0;
     for (BackendState state : driver.list(VERB)) {
       Id id = state.sandbox();
-      boolean alive = store.sandbox(id).filter(s -> !s.phase().terminal()).isPresent();
-      if (!alive && !launcher.tends(id)) {
+      if (!recorded(id) && !launcher.tends(id)) {
         LOG.info("sandbox {}: an orphan ({}), destroyed", id, state.status());
         try {
           driver.destroy(id, VERB);
@@ -77,6 +77,13 @@ public final class Reaper implements AutoCloseable {
       LOG.info("{} sandboxes taken up", adopted);
     }
     return destroyed;
+  }
+
+  /// Whether a row says that there is such a sandbox. Warm ones first: one that is claimed in
+  /// between has a sandbox's row from the moment on at which it has no warm one.
+  private boolean recorded(Id id) {
+    return store.warmSandbox(id).isPresent()
+        || store.sandbox(id).filter(s -> !s.phase().terminal()).isPresent();
   }
 
   @Override

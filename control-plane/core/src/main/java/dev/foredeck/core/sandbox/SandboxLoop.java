@@ -55,6 +55,10 @@ final class SandboxLoop {
   /// before anything is removed, and it ends `failed` and not `gone` whoever finishes it.
   private static final String FAILED = "failed: ";
 
+  /// Before the reason of a sandbox that was claimed from a pool and whose agent was dead before
+  /// anything was asked of it: what is left of it goes before it is launched anew.
+  private static final String AGAIN = "launched anew: ";
+
   /// Faults of ours in a row after which the sandbox is given up.
   private static final int MOST_FAULTS = 3;
 
@@ -67,14 +71,29 @@ final class SandboxLoop {
   private final FlowLog flows;
   private volatile boolean closed;
   private volatile @Nullable String agentFault;
+  private volatile boolean notBegun;
+  private @Nullable Recorded recorded;
   private boolean adopted;
   private long inspectedAt;
+
+  /// What was committed just now: the first turn need not read it.
+  private record Recorded(Sandbox sandbox, Optional<Call> call) {}
+
+  /// Of a sandbox that was recorded just now.
+  SandboxLoop(Launcher.Surroundings around, Sandbox sandbox, Optional<Call> call) {
+    this(around, sandbox.id());
+    this.recorded = new Recorded(sandbox, call);
+  }
 
   SandboxLoop(Launcher.Surroundings around, Id id) {
     this.around = around;
     this.patience = around.patience();
     this.id = id;
     this.flows = new FlowLog(around.store(), around.clock(), id);
+  }
+
+  Id sandbox() {
+    return id;
   }
 
   /// The row changed: look at it.
@@ -102,7 +121,14 @@ final class SandboxLoop {
     try {
       while (!closed) {
         try {
-          Optional<Sandbox> row = around.store().sandbox(id);
+          Recorded known = recorded;
+          recorded = null;
+          if (known != null && known.sandbox().phase() == Phase.READY) {
+            begin(known);
+            continue;
+          }
+          Optional<Sandbox> row =
+              known == null ? around.store().sandbox(id) : Optional.of(known.sandbox());
           if (row.isEmpty()) {
             return;
           }
@@ -134,6 +160,7 @@ final class SandboxLoop {
       try {
         stopRunners();
         endFlows();
+        around.agents().forget(id);
       } finally {
         done.countDown();
       }
@@ -181,11 +208,18 @@ final class SandboxLoop {
       expire(Phase.STARTING);
       return;
     }
-    around.launches().acquire();
+    if (!sandbox.bootId().isEmpty()) {
+      prepareClaimed(sandbox);
+      return;
+    }
+    around.pools().launches().acquire();
     try {
       // Others may have been launched for a while: is it still wanted?
       if (closed || around.store().sandbox(id).filter(s -> s.phase() == Phase.STARTING).isEmpty()) {
         return;
+      }
+      if (sandbox.reason().startsWith(AGAIN)) {
+        around.driver().destroy(id, patience.destroy());
       }
       LaunchSpec spec =
           new LaunchSpec(
@@ -197,25 +231,74 @@ final class SandboxLoop {
               around.agents().token(id),
               sandbox.labels(),
               sandbox.expiresAt());
-      around.driver().launch(spec, patience.launch());
+      launch(spec);
       openEgress(sandbox);
       AgentConnection agent = around.agents().open(id);
       agent.connection().close();
-      writeFiles();
-      adopted = true;
-      move(
-          Set.of(Phase.STARTING),
-          Phase.READY,
-          "",
-          Optional.of(agent.greeting().bootId()),
-          List.of(new Change.ForgetFiles()));
+      makeReady(agent.greeting().bootId(), "");
     } catch (DriverException e) {
       fail(sandbox, e.getMessage());
     } catch (IOException e) {
       fail(sandbox, "it could not be prepared: " + e.getMessage());
     } finally {
-      around.launches().release();
+      around.pools().launches().release();
     }
+  }
+
+  private void launch(LaunchSpec spec) throws DriverException, InterruptedException {
+    while (true) {
+      try {
+        around.driver().launch(spec, patience.launch());
+        return;
+      } catch (DriverException.Full e) {
+        // Nobody waits for a warm one: it makes room, as long as there are any.
+        if (!around.pools().makeRoom()) {
+          throw e;
+        }
+      }
+    }
+  }
+
+  /// Claimed from a pool with files: it runs already, and is ready when they are written.
+  private void prepareClaimed(Sandbox sandbox) {
+    try {
+      openEgress(sandbox);
+      AgentConnection agent = around.agents().open(id);
+      agent.connection().close();
+      if (!agent.greeting().bootId().equals(sandbox.bootId())) {
+        launchAnew(sandbox, "its agent was another one");
+        return;
+      }
+      makeReady(sandbox.bootId(), sandbox.reason());
+    } catch (DriverException.NotThere e) {
+      // No call runs before it is ready, so nothing has run in it.
+      launchAnew(sandbox, e.getMessage());
+    } catch (DriverException e) {
+      fail(sandbox, e.getMessage());
+    } catch (IOException e) {
+      fail(sandbox, "it could not be prepared: " + e.getMessage());
+    }
+  }
+
+  private void makeReady(String bootId, String reason) throws DriverException, IOException {
+    writeFiles();
+    adopted = true;
+    move(
+        Set.of(Phase.STARTING),
+        Phase.READY,
+        reason,
+        Optional.of(bootId),
+        List.of(new Change.ForgetFiles()));
+  }
+
+  /// A warm one that died before anything was asked of it: what it was claimed for is done in a new
+  /// one of the same name.
+  private void launchAnew(Sandbox sandbox, String why) {
+    LOG.warn("sandbox {}: claimed, and its agent was gone: {}", id, why);
+    stopRunners();
+    adopted = false;
+    notBegun = false;
+    move(Set.of(sandbox.phase()), Phase.STARTING, AGAIN + why, Optional.of(""), List.of());
   }
 
   private void writeFiles() throws DriverException, IOException {
@@ -289,12 +372,20 @@ final class SandboxLoop {
       expire(Phase.READY);
       return;
     }
+    if (notBegun) {
+      launchAnew(sandbox, "its agent's process has ended");
+      return;
+    }
     if (inspectedAt == 0 || System.nanoTime() - inspectedAt >= patience.watch().toNanos()) {
       Optional<BackendState> state = around.driver().inspect(id, patience.inspect());
       if (state.isEmpty() || state.get().status() != BackendState.Status.RUNNING) {
         String detail =
             state.map(BackendState::detail).filter(d -> !d.isEmpty()).orElse("it is not there");
-        fail(sandbox, "its agent's process has ended: " + detail);
+        if (around.agents().untouched(id)) {
+          launchAnew(sandbox, detail);
+        } else {
+          fail(sandbox, "its agent's process has ended: " + detail);
+        }
         return;
       }
       inspectedAt = System.nanoTime();
@@ -308,6 +399,22 @@ final class SandboxLoop {
       }
     }
     waitForChange(sandbox);
+  }
+
+  /// Claimed from a pool just now: its agent was well a moment ago, and its first call waits for
+  /// nothing but the way to the web.
+  private void begin(Recorded claimed) throws DriverException {
+    try {
+      openEgress(claimed.sandbox());
+    } catch (IOException e) {
+      // The turns to come try again.
+      throw new DriverException.Failed("its egress socket cannot be opened: " + e.getMessage(), e);
+    }
+    adopted = true;
+    inspectedAt = System.nanoTime();
+    claimed
+        .call()
+        .ifPresent(call -> runners.computeIfAbsent(call.id(), _ -> begin(claimed.sandbox(), call)));
   }
 
   /// After a restart: the gateway listens again, and calls of the control plane before this one
@@ -347,8 +454,10 @@ final class SandboxLoop {
         .name("call-" + call.id())
         .start(() -> {
           try {
-            if (runner.run() == CallRunner.End.AGENT_FAILED) {
-              agentFault = runner.agentFault();
+            switch (runner.run()) {
+              case AGENT_FAILED -> agentFault = runner.agentFault();
+              case NOT_BEGUN -> notBegun = true;
+              case CALL_ENDED, STOPPED -> {}
             }
           } catch (RuntimeException e) {
             LOG.error("call {}: a fault of the control plane", call.id(), e);

@@ -3,6 +3,7 @@ package dev.foredeck.core.store;
 import dev.foredeck.core.Id;
 import dev.foredeck.core.gate.Call;
 import dev.foredeck.core.gate.CallResult;
+import dev.foredeck.core.pool.WarmSandbox;
 import dev.foredeck.core.sandbox.InlineFile;
 import dev.foredeck.core.sandbox.Phase;
 import dev.foredeck.core.sandbox.Sandbox;
@@ -74,6 +75,23 @@ public sealed interface Change {
   record ClaimKey(IdempotencyKey key, String bodyHash, Optional<Id> call, Instant at)
       implements Change {}
 
+  /// Records a warm sandbox that is to be launched. Refused: [Refusal#EXISTS].
+  record AddWarm(WarmSandbox warm) implements Change {}
+
+  /// Moves the commit's warm sandbox. Refused with [Refusal#TAKEN] when it is not in one of `from`
+  /// (or not there); `bootId` is kept where empty here.
+  record MoveWarm(
+      Set<WarmSandbox.State> from, WarmSandbox.State to, Optional<String> bootId, Instant at)
+      implements Change {
+    public MoveWarm {
+      from = Set.copyOf(from);
+    }
+  }
+
+  /// Removes the commit's warm sandbox: of all who take it, one has it. Refused with
+  /// [Refusal#TAKEN] when it is not in `from` (or not there).
+  record TakeWarm(WarmSandbox.State from) implements Change {}
+
   /// Why a change did not happen.
   enum Refusal {
     EXISTS,
@@ -81,6 +99,7 @@ public sealed interface Change {
     WRONG_PHASE,
     WRONG_OFFSET,
     ENDED,
-    KEY_TAKEN
+    KEY_TAKEN,
+    TAKEN
   }
 }

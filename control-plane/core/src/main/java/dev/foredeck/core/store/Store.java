@@ -3,6 +3,7 @@ package dev.foredeck.core.store;
 import dev.foredeck.core.Id;
 import dev.foredeck.core.Role;
 import dev.foredeck.core.gate.Call;
+import dev.foredeck.core.pool.WarmSandbox;
 import dev.foredeck.core.sandbox.InlineFile;
 import dev.foredeck.core.sandbox.Phase;
 import dev.foredeck.core.sandbox.Sandbox;
@@ -34,6 +35,11 @@ public interface Store extends AutoCloseable {
 
   /// The sandboxes that a replica has to look after: neither gone nor failed.
   List<Sandbox> liveSandboxes(String owner);
+
+  Optional<WarmSandbox> warmSandbox(Id id);
+
+  /// The warm sandboxes of a replica, in every state, oldest first.
+  List<WarmSandbox> warmSandboxes(String owner);
 
   /// The files that came with a sandbox's request, until they are forgotten.
   List<InlineFile> files(Id sandbox);

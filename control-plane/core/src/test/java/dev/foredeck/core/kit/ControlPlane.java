@@ -16,6 +16,9 @@ import dev.foredeck.core.gate.Agents;
 import dev.foredeck.core.gate.Gate;
 import dev.foredeck.core.gate.Recorder;
 import dev.foredeck.core.gate.ToolCall;
+import dev.foredeck.core.pool.PoolPace;
+import dev.foredeck.core.pool.PoolSetting;
+import dev.foredeck.core.pool.WarmPools;
 import dev.foredeck.core.sandbox.InlineFile;
 import dev.foredeck.core.sandbox.Launcher;
 import dev.foredeck.core.sandbox.ProvisionRequest;
@@ -67,11 +70,13 @@ public final class ControlPlane {
   public final Gate gate;
   public final Provisioning sandboxes;
   public final LogFeeds feeds;
+  public final WarmPools pools;
   public final Launcher launcher;
   public final Reaper reaper;
   public final Policies policies;
   public final ApiKeys keys;
 
+  /// Without warm pools.
   public ControlPlane(
       Store store,
       Driver driver,
@@ -81,17 +86,64 @@ public final class ControlPlane {
       Ids ids,
       Limits limits,
       Patience patience) {
+    this(
+        store,
+        driver,
+        egress,
+        policySources,
+        List.of(),
+        PoolPace.DEFAULT,
+        clock,
+        ids,
+        limits,
+        patience);
+  }
+
+  public ControlPlane(
+      Store store,
+      Driver driver,
+      EgressGateway egress,
+      Map<String, String> policySources,
+      List<PoolSetting> poolSettings,
+      PoolPace poolPace,
+      Clock clock,
+      Ids ids,
+      Limits limits,
+      Patience patience) {
     this.store = store;
     Agents agents =
         new Agents(driver, "deployment".getBytes(StandardCharsets.UTF_8), TIMER, patience);
     this.policies = new Policies(policySources, store);
     Recorder recorder = new Recorder(clock, ids, limits);
+    this.pools =
+        new WarmPools(
+            store,
+            driver,
+            agents,
+            policies,
+            poolSettings,
+            "here",
+            clock,
+            ids,
+            limits,
+            patience,
+            poolPace);
     this.launcher =
-        new Launcher(store, driver, egress, agents, policies, "here", clock, limits, patience);
+        new Launcher(
+            store, driver, egress, agents, policies, pools, "here", clock, limits, patience);
     this.gate = new Gate(store, agents, policies, recorder, launcher, clock, limits, patience);
     this.sandboxes =
         new Provisioning(
-            store, policies, recorder, launcher, driver.templates(), "here", clock, ids, limits);
+            store,
+            policies,
+            recorder,
+            launcher,
+            pools,
+            driver.templates(),
+            "here",
+            clock,
+            ids,
+            limits);
     this.feeds = new LogFeeds(store, limits, patience);
     this.reaper = new Reaper(store, driver, launcher, Duration.ofMillis(50));
     this.keys = new ApiKeys(store, clock, ids, new SecureRandom());

@@ -2,6 +2,7 @@ package dev.foredeck.core.kit;
 
 import dev.foredeck.core.Id;
 import dev.foredeck.core.gate.Call;
+import dev.foredeck.core.pool.WarmSandbox;
 import dev.foredeck.core.sandbox.InlineFile;
 import dev.foredeck.core.sandbox.Phase;
 import dev.foredeck.core.sandbox.Sandbox;
@@ -56,6 +57,18 @@ public final class MortalStore implements Store {
   public List<Sandbox> liveSandboxes(String owner) {
     mortality.check();
     return inner.liveSandboxes(owner);
+  }
+
+  @Override
+  public Optional<WarmSandbox> warmSandbox(Id id) {
+    mortality.check();
+    return inner.warmSandbox(id);
+  }
+
+  @Override
+  public List<WarmSandbox> warmSandboxes(String owner) {
+    mortality.check();
+    return inner.warmSandboxes(owner);
   }
 
   @Override

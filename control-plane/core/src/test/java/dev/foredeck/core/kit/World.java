@@ -8,6 +8,8 @@ import dev.foredeck.core.ProblemException;
 import dev.foredeck.core.gate.Call;
 import dev.foredeck.core.gate.CallStatus;
 import dev.foredeck.core.gate.ToolCall;
+import dev.foredeck.core.pool.PoolPace;
+import dev.foredeck.core.pool.PoolSetting;
 import dev.foredeck.core.sandbox.Phase;
 import dev.foredeck.core.sandbox.Sandbox;
 import dev.foredeck.core.store.Event;
@@ -22,6 +24,18 @@ import java.util.function.BooleanSupplier;
 /// A store, a backend and a control plane over them: what a test starts from.
 public final class World implements AutoCloseable {
   private static final long PATIENCE_MILLIS = 10_000;
+
+  /// Short; the clock that ages are told by stands still.
+  public static final PoolPace POOL_PACE =
+      new PoolPace(
+          Duration.ofHours(1),
+          Duration.ofMinutes(1),
+          Duration.ofSeconds(30),
+          Duration.ofMillis(20),
+          Duration.ofMillis(1),
+          Duration.ofSeconds(1),
+          Duration.ofSeconds(60),
+          Duration.ofSeconds(30));
 
   public static final String POLICY =
       """
@@ -47,6 +61,7 @@ public final class World implements AutoCloseable {
   public final Ids ids = new Ids(clock, new Random(7));
   public Limits limits = Limits.DEFAULT;
   public Map<String, String> policies = Map.of("default", POLICY);
+  public List<PoolSetting> pools = List.of();
   private Optional<ControlPlane> running = Optional.empty();
 
   public World() {
@@ -110,7 +125,16 @@ public final class World implements AutoCloseable {
     ControlPlane plane =
         running.orElseGet(() ->
             new ControlPlane(
-                store, driver, gateway, policies, clock, ids, limits, ControlPlane.IMPATIENT));
+                store,
+                driver,
+                gateway,
+                policies,
+                pools,
+                POOL_PACE,
+                clock,
+                ids,
+                limits,
+                ControlPlane.IMPATIENT));
     running = Optional.of(plane);
     return plane;
   }
@@ -125,7 +149,10 @@ public final class World implements AutoCloseable {
 
   @Override
   public void close() {
-    running.ifPresent(plane -> plane.launcher.close());
+    running.ifPresent(plane -> {
+      plane.launcher.close();
+      plane.pools.close();
+    });
     running = Optional.empty();
   }
 

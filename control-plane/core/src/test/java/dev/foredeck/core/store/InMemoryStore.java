@@ -6,6 +6,7 @@ import dev.foredeck.core.Id;
 import dev.foredeck.core.gate.Call;
 import dev.foredeck.core.gate.CallResult;
 import dev.foredeck.core.gate.CallStatus;
+import dev.foredeck.core.pool.WarmSandbox;
 import dev.foredeck.core.sandbox.InlineFile;
 import dev.foredeck.core.sandbox.Phase;
 import dev.foredeck.core.sandbox.Sandbox;
@@ -57,6 +58,7 @@ public final class InMemoryStore implements Store {
 
   private final ReentrantLock lock = new ReentrantLock();
   private final Map<Id, Sandbox> sandboxes = new TreeMap<>(Comparator.reverseOrder());
+  private final Map<Id, WarmSandbox> warm = new TreeMap<>();
   private final Map<Id, List<InlineFile>> files = new HashMap<>();
   private final Map<Id, Call> calls = new TreeMap<>();
   private final Map<Id, Long> lastSeqs = new HashMap<>();
@@ -207,7 +209,39 @@ public final class InMemoryStore implements Store {
         case Change.EndCall c -> endCall(c);
         case Change.AppendEvent c -> appendEvent(c.event());
         case Change.ClaimKey c -> claimKey(c);
+        case Change.AddWarm c -> addWarm(c);
+        case Change.MoveWarm c -> moveWarm(c);
+        case Change.TakeWarm c -> takeWarm(c);
       };
+    }
+
+    private Optional<Refusal> addWarm(Change.AddWarm c) {
+      if (!c.warm().id().equals(commit.sandbox())) {
+        throw new IllegalArgumentException("the commit is of another sandbox");
+      }
+      if (warm.containsKey(c.warm().id())) {
+        return Optional.of(Refusal.EXISTS);
+      }
+      put(warm, c.warm().id(), c.warm());
+      return Optional.empty();
+    }
+
+    private Optional<Refusal> moveWarm(Change.MoveWarm c) {
+      WarmSandbox w = warm.get(commit.sandbox());
+      if (w == null || !c.from().contains(w.state())) {
+        return Optional.of(Refusal.TAKEN);
+      }
+      put(warm, w.id(), w.moved(c.to(), c.bootId(), c.at()));
+      return Optional.empty();
+    }
+
+    private Optional<Refusal> takeWarm(Change.TakeWarm c) {
+      WarmSandbox w = warm.get(commit.sandbox());
+      if (w == null || w.state() != c.from()) {
+        return Optional.of(Refusal.TAKEN);
+      }
+      remove(warm, w.id());
+      return Optional.empty();
     }
 
     private Optional<Refusal> createSandbox(Change.CreateSandbox c) {
@@ -532,6 +566,16 @@ public final class InMemoryStore implements Store {
             .filter(s -> s.owner().equals(owner))
             .sorted(Comparator.comparing(Sandbox::id))
             .toList());
+  }
+
+  @Override
+  public Optional<WarmSandbox> warmSandbox(Id id) {
+    return read(() -> Optional.ofNullable(warm.get(id)));
+  }
+
+  @Override
+  public List<WarmSandbox> warmSandboxes(String owner) {
+    return read(() -> warm.values().stream().filter(w -> w.owner().equals(owner)).toList());
   }
 
   @Override

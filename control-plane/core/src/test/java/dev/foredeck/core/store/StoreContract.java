@@ -13,9 +13,11 @@ import dev.foredeck.core.Role;
 import dev.foredeck.core.gate.Call;
 import dev.foredeck.core.gate.CallResult;
 import dev.foredeck.core.gate.CallStatus;
+import dev.foredeck.core.pool.WarmSandbox;
 import dev.foredeck.core.sandbox.InlineFile;
 import dev.foredeck.core.sandbox.Phase;
 import dev.foredeck.core.sandbox.Sandbox;
+import dev.foredeck.core.store.Change.AddWarm;
 import dev.foredeck.core.store.Change.AppendEvent;
 import dev.foredeck.core.store.Change.AppendOutput;
 import dev.foredeck.core.store.Change.ClaimKey;
@@ -24,11 +26,13 @@ import dev.foredeck.core.store.Change.CreateSandbox;
 import dev.foredeck.core.store.Change.EndCall;
 import dev.foredeck.core.store.Change.ForgetFiles;
 import dev.foredeck.core.store.Change.MoveSandbox;
+import dev.foredeck.core.store.Change.MoveWarm;
 import dev.foredeck.core.store.Change.PatchSandbox;
 import dev.foredeck.core.store.Change.Refusal;
 import dev.foredeck.core.store.Change.SaveArtifact;
 import dev.foredeck.core.store.Change.SkipOutput;
 import dev.foredeck.core.store.Change.StartCall;
+import dev.foredeck.core.store.Change.TakeWarm;
 import dev.foredeck.core.store.Store.ApiKey;
 import dev.foredeck.core.store.Store.Artifact;
 import dev.foredeck.core.store.Store.KeyedRequest;
@@ -91,6 +95,20 @@ public abstract class StoreContract {
         NOW,
         NOW.plusSeconds(900),
         Optional.empty());
+  }
+
+  protected WarmSandbox newWarm(String owner) {
+    return new WarmSandbox(
+        ids.sandbox(),
+        owner,
+        "host",
+        new Resources(1000, 1L << 30, 2L << 30, 256),
+        "default@1",
+        WarmSandbox.State.WARMING,
+        "",
+        NOW,
+        NOW,
+        NOW.plusSeconds(7200));
   }
 
   protected Call newCall(Sandbox sandbox) {
@@ -273,6 +291,128 @@ public abstract class StoreContract {
         commit(ids.sandbox(), new PatchSandbox(Optional.empty(), Optional.empty())),
         0,
         Refusal.WRONG_PHASE);
+  }
+
+  // Warm sandboxes.
+
+  private static MoveWarm warmed(WarmSandbox.State from, WarmSandbox.State to, String bootId) {
+    return new MoveWarm(
+        Set.of(from),
+        to,
+        bootId.isEmpty() ? Optional.empty() : Optional.of(bootId),
+        NOW.plusSeconds(1));
+  }
+
+  @Test
+  void keepsAllOfAWarmSandboxThroughItsStates() {
+    WarmSandbox made = newWarm("owner-" + ids.key());
+    assertCommitted(commit(made.id(), new AddWarm(made)));
+    assertThat(store().warmSandbox(made.id())).contains(made);
+    assertThat(store().warmSandbox(ids.sandbox())).isEmpty();
+    assertCommitted(
+        commit(made.id(), warmed(WarmSandbox.State.WARMING, WarmSandbox.State.WARM, "boot1")));
+    WarmSandbox warm = made.moved(WarmSandbox.State.WARM, Optional.of("boot1"), NOW.plusSeconds(1));
+    assertThat(store().warmSandbox(made.id())).contains(warm);
+    assertCommitted(
+        commit(made.id(), warmed(WarmSandbox.State.WARM, WarmSandbox.State.RETIRING, "")));
+    assertThat(store().warmSandbox(made.id()))
+        .contains(warm.moved(WarmSandbox.State.RETIRING, Optional.empty(), NOW.plusSeconds(1)));
+    assertCommitted(commit(made.id(), new TakeWarm(WarmSandbox.State.RETIRING)));
+    assertThat(store().warmSandbox(made.id())).isEmpty();
+  }
+
+  @Test
+  void movesAndTakesAWarmSandboxOnlyFromTheStatesNamed() {
+    WarmSandbox made = newWarm("owner-" + ids.key());
+    assertRefused(commit(made.id(), new TakeWarm(WarmSandbox.State.WARM)), 0, Refusal.TAKEN);
+    assertRefused(
+        commit(made.id(), warmed(WarmSandbox.State.WARMING, WarmSandbox.State.WARM, "b")),
+        0,
+        Refusal.TAKEN);
+    assertCommitted(commit(made.id(), new AddWarm(made)));
+    assertRefused(commit(made.id(), new AddWarm(made)), 0, Refusal.EXISTS);
+    assertRefused(commit(made.id(), new TakeWarm(WarmSandbox.State.WARM)), 0, Refusal.TAKEN);
+    assertRefused(
+        commit(made.id(), warmed(WarmSandbox.State.WARM, WarmSandbox.State.RETIRING, "")),
+        0,
+        Refusal.TAKEN);
+    assertThat(store().warmSandbox(made.id())).contains(made);
+  }
+
+  @Test
+  void listsTheWarmSandboxesOfAnOwner() {
+    String owner = "owner-" + ids.key();
+    List<WarmSandbox> made = new ArrayList<>();
+    for (int i = 0; i < 3; i++) {
+      WarmSandbox warm = newWarm(i == 1 ? "other-" + owner : owner);
+      assertCommitted(commit(warm.id(), new AddWarm(warm)));
+      made.add(warm);
+    }
+    List<WarmSandbox> ours = new ArrayList<>(List.of(made.get(0), made.get(2)));
+    ours.sort(java.util.Comparator.comparing(WarmSandbox::id));
+    assertThat(store().warmSandboxes(owner)).isEqualTo(ours);
+    assertThat(store().liveSandboxes(owner)).isEmpty();
+  }
+
+  @Test
+  void claimsAWarmSandboxAndMakesTheSandboxInOneCommit() {
+    WarmSandbox warm = newWarm("owner-" + ids.key());
+    assertCommitted(commit(warm.id(), new AddWarm(warm)));
+    assertCommitted(
+        commit(warm.id(), warmed(WarmSandbox.State.WARMING, WarmSandbox.State.WARM, "boot1")));
+    Sandbox sandbox = newSandbox(warm.id(), ids.tenant(), warm.owner(), Map.of());
+    // Refused as a whole: it is still to be had.
+    assertRefused(
+        commit(
+            warm.id(),
+            new TakeWarm(WarmSandbox.State.WARM),
+            new CreateSandbox(sandbox, List.of(), 0, NO_LIMIT)),
+        1,
+        Refusal.QUOTA);
+    assertThat(store().warmSandbox(warm.id()).orElseThrow().state())
+        .isEqualTo(WarmSandbox.State.WARM);
+    assertThat(
+            assertCommitted(
+                commit(
+                    warm.id(),
+                    new TakeWarm(WarmSandbox.State.WARM),
+                    new CreateSandbox(sandbox, List.of(), NO_LIMIT, NO_LIMIT),
+                    new AppendEvent(event("sandbox.phase", "ready")))))
+        .isEqualTo(1);
+    assertThat(store().warmSandbox(warm.id())).isEmpty();
+    assertThat(store().sandbox(warm.id())).contains(sandbox);
+    assertRefused(commit(warm.id(), new TakeWarm(WarmSandbox.State.WARM)), 0, Refusal.TAKEN);
+  }
+
+  @Test
+  void letsOneOfManyHaveAWarmSandbox() throws Exception {
+    int rounds = 10;
+    int many = 16;
+    try (var threads = Executors.newVirtualThreadPerTaskExecutor()) {
+      for (int round = 0; round < rounds; round++) {
+        WarmSandbox warm = newWarm("owner-" + ids.key());
+        assertCommitted(commit(warm.id(), new AddWarm(warm)));
+        List<Callable<CommitResult>> takers = new ArrayList<>();
+        for (int i = 0; i < many; i++) {
+          Sandbox sandbox = newSandbox(warm.id(), ids.tenant(), warm.owner(), Map.of());
+          takers.add(() ->
+              commit(
+                  warm.id(),
+                  new TakeWarm(WarmSandbox.State.WARMING),
+                  new CreateSandbox(sandbox, List.of(), NO_LIMIT, NO_LIMIT),
+                  new AppendEvent(event("sandbox.phase", "ready"))));
+        }
+        List<CommitResult> results = new ArrayList<>();
+        for (Future<CommitResult> future : threads.invokeAll(takers)) {
+          results.add(future.get());
+        }
+        assertThat(results.stream().filter(CommitResult.Committed.class::isInstance)).hasSize(1);
+        assertThat(results.stream().filter(CommitResult.Refused.class::isInstance))
+            .hasSize(many - 1)
+            .allSatisfy(result -> assertRefused(result, 0, Refusal.TAKEN));
+        assertThat(store().lastSeq(warm.id())).isEqualTo(1);
+      }
+    }
   }
 
   @Test

@@ -17,6 +17,7 @@ import dev.foredeck.store.generated.tables.PolicyVersion;
 import dev.foredeck.store.generated.tables.Sandbox;
 import dev.foredeck.store.generated.tables.SandboxFile;
 import dev.foredeck.store.generated.tables.Tenant;
+import dev.foredeck.store.generated.tables.WarmSandbox;
 import dev.foredeck.store.generated.tables.WriteProbe;
 
 import java.util.Arrays;
@@ -107,6 +108,11 @@ public class DefaultSchema extends SchemaImpl {
     public final Tenant TENANT = Tenant.TENANT;
 
     /**
+     * The table <code>warm_sandbox</code>.
+     */
+    public final WarmSandbox WARM_SANDBOX = WarmSandbox.WARM_SANDBOX;
+
+    /**
      * The table <code>write_probe</code>.
      */
     public final WriteProbe WRITE_PROBE = WriteProbe.WRITE_PROBE;
@@ -140,6 +146,7 @@ public class DefaultSchema extends SchemaImpl {
             Sandbox.SANDBOX,
             SandboxFile.SANDBOX_FILE,
             Tenant.TENANT,
+            WarmSandbox.WARM_SANDBOX,
             WriteProbe.WRITE_PROBE
         );
     }

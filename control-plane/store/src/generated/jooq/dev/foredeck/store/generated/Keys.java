@@ -17,6 +17,7 @@ import dev.foredeck.store.generated.tables.PolicyVersion;
 import dev.foredeck.store.generated.tables.Sandbox;
 import dev.foredeck.store.generated.tables.SandboxFile;
 import dev.foredeck.store.generated.tables.Tenant;
+import dev.foredeck.store.generated.tables.WarmSandbox;
 import dev.foredeck.store.generated.tables.records.ApiKeyRecord;
 import dev.foredeck.store.generated.tables.records.CallArtifactRecord;
 import dev.foredeck.store.generated.tables.records.CallRecord;
@@ -30,6 +31,7 @@ import dev.foredeck.store.generated.tables.records.PolicyVersionRecord;
 import dev.foredeck.store.generated.tables.records.SandboxFileRecord;
 import dev.foredeck.store.generated.tables.records.SandboxRecord;
 import dev.foredeck.store.generated.tables.records.TenantRecord;
+import dev.foredeck.store.generated.tables.records.WarmSandboxRecord;
 
 import org.jooq.TableField;
 import org.jooq.UniqueKey;
@@ -63,4 +65,5 @@ public class Keys {
     public static final UniqueKey<SandboxFileRecord> SANDBOX_FILE_PKEY = Internal.createUniqueKey(SandboxFile.SANDBOX_FILE, DSL.name("sandbox_file_pkey"), new TableField[] { SandboxFile.SANDBOX_FILE.SANDBOX, SandboxFile.SANDBOX_FILE.POSITION }, true);
     public static final UniqueKey<TenantRecord> TENANT_NAME_KEY = Internal.createUniqueKey(Tenant.TENANT, DSL.name("tenant_name_key"), new TableField[] { Tenant.TENANT.NAME }, true);
     public static final UniqueKey<TenantRecord> TENANT_PKEY = Internal.createUniqueKey(Tenant.TENANT, DSL.name("tenant_pkey"), new TableField[] { Tenant.TENANT.ID }, true);
+    public static final UniqueKey<WarmSandboxRecord> WARM_SANDBOX_PKEY = Internal.createUniqueKey(WarmSandbox.WARM_SANDBOX, DSL.name("warm_sandbox_pkey"), new TableField[] { WarmSandbox.WARM_SANDBOX.ID }, true);
 }

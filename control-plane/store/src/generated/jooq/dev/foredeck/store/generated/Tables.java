@@ -17,6 +17,7 @@ import dev.foredeck.store.generated.tables.PolicyVersion;
 import dev.foredeck.store.generated.tables.Sandbox;
 import dev.foredeck.store.generated.tables.SandboxFile;
 import dev.foredeck.store.generated.tables.Tenant;
+import dev.foredeck.store.generated.tables.WarmSandbox;
 import dev.foredeck.store.generated.tables.WriteProbe;
 
 
@@ -90,6 +91,11 @@ public class Tables {
      * The table <code>tenant</code>.
      */
     public static final Tenant TENANT = Tenant.TENANT;
+
+    /**
+     * The table <code>warm_sandbox</code>.
+     */
+    public static final WarmSandbox WARM_SANDBOX = WarmSandbox.WARM_SANDBOX;
 
     /**
      * The table <code>write_probe</code>.

@@ -1,0 +1,4 @@
+@NullMarked
+package dev.foredeck.core.pool;
+
+import org.jspecify.annotations.NullMarked;
