@@ -1,6 +1,6 @@
 """The test of the test cluster and the test daemon, on this host: ./foredeck cluster test
 
-Needs root, and neither of them running. What it looks for at the end is what the host had at the beginning.
+Needs root, neither of them running, and nobody who starts one meanwhile. What it looks for at the end is what the host had at the beginning.
 """
 
 import contextlib
@@ -43,23 +43,21 @@ def files(folder):
     return sorted(str(path) for path in pathlib.Path(folder).rglob("*")) if pathlib.Path(folder).exists() else None
 
 
-def snapshot():
-    """All that the two touch on a host, but for their caches."""
+def snapshot(folder, cgroup):
+    """All that `up` touches on a host, but for the cache of programs."""
+    shared = ("/var/lib/kubelet", "/var/lib/cni", "/var/log/containers", "/etc/docker", "/run/docker")
     return {
         "interfaces": sorted(host.interfaces()),
         "nft tables": host.run(["nft", "list", "tables"]),
         "iptables": host.run(["sh", "-c", "iptables-save 2>/dev/null | grep -v '^#' | sed 's/ \\[.*//' || true"]),
-        "control groups": [str(path) for name in (configuration.CGROUP, docker.CGROUP) for path in host.cgroup_folders(name)],
-        "mounts": [point for folder in STATE_FOLDERS for point in host.mounts(folder)],
-        "processes": [host.command_line(pid) for folder in STATE_FOLDERS for pid in host.using(folder, ["/"])],
-        "folders": [files(folder) for folder in (*STATE_FOLDERS, "/var/lib/kubelet", "/var/lib/cni", "/var/log/containers", "/etc/docker", "/run/docker")],
+        "control groups": [str(path) for path in host.cgroup_folders(cgroup)],
+        "mounts": host.mounts(folder),
+        "processes": [host.command_line(pid) for pid in host.using(folder, ["/"])],
+        "folders": {path: files(path) for path in (str(folder), *shared)},
         "dead sockets": [str(path) for path in host.dead_shim_sockets()],
         "ip_forward": cluster.ip_forward(),
         "subordinate ids": [pathlib.Path(path).read_text() for path in ("/etc/subuid", "/etc/subgid") if os.path.exists(path)],
     }
-
-
-STATE_FOLDERS = [configuration.Settings.load().folder, docker.state_folder()]
 
 
 def busybox(folder):
@@ -73,19 +71,20 @@ class FromBeginningToEnd(unittest.TestCase):
     maxDiff = None
 
     def setUp(self):
-        self.before = snapshot()
-        for folder in STATE_FOLDERS:
-            if folder.exists():
-                raise AssertionError(f"{folder} exists: ./foredeck cluster down; ./foredeck docker down")
+        self.before = snapshot(self.folder, self.cgroup)
+        if self.folder.exists():
+            raise AssertionError(f"{self.folder} exists: `down` first")
         temporary = tempfile.TemporaryDirectory()
         self.addCleanup(temporary.cleanup)
         self.image = busybox(temporary.name)
 
     def assert_nothing_left(self):
-        self.assertEqual(self.before, snapshot())
+        self.assertEqual(self.before, snapshot(self.folder, self.cgroup))
 
 
 class ClusterTest(FromBeginningToEnd):
+    folder, cgroup = configuration.Settings.load().folder, configuration.CGROUP
+
     def setUp(self):
         super().setUp()
         self.kubectl_program = host.tools("kubectl")["kubectl"]
@@ -118,6 +117,15 @@ class ClusterTest(FromBeginningToEnd):
     def in_pod(self, name, *command):
         return self.kubectl("exec", name, "--", "/bin/busybox", *command).strip()
 
+    def pod_answers(self, name):
+        """A kubelet that has just begun says `pod does not exist` until it has read its pods."""
+
+        def answers():
+            with contextlib.suppress(host.Failure):
+                return self.in_pod(name, "echo", "alive") == "alive"
+
+        host.wait_until(answers, 60, f"{name} answers")
+
     def test_runs_pods_survives_faults_and_leaves_nothing(self):
         self.up()
         self.assertEqual(0, launcher("cluster", "status").returncode)
@@ -143,7 +151,7 @@ class ClusterTest(FromBeginningToEnd):
                     launcher("cluster", "start", name)
                     launcher("cluster", "up")  # waits for the node
                     for pod in ("in-runc", "in-gvisor"):
-                        self.assertEqual("alive", self.in_pod(pod, "echo", "alive"))
+                        self.pod_answers(pod)
         restarts = self.kubectl("get", "pods", "-o", "jsonpath={.items[*].status.containerStatuses[*].restartCount}")
         self.assertEqual("0 0", restarts)
 
@@ -157,7 +165,7 @@ class ClusterTest(FromBeginningToEnd):
         for name in ("containerd", "kubelet"):
             with self.subTest(f"killed as {name} started"):
                 up = subprocess.Popen([LAUNCHER, "cluster", "up"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-                record = STATE_FOLDERS[0] / "run" / f"{name}.pid"
+                record = self.folder / "run" / f"{name}.pid"
                 host.wait_until(record.exists, 120, f"{name} starts")
                 up.send_signal(signal.SIGKILL)
                 up.wait(10)
@@ -215,6 +223,8 @@ class ClusterTest(FromBeginningToEnd):
 
 
 class DockerTest(FromBeginningToEnd):
+    folder, cgroup = docker.state_folder(), docker.CGROUP
+
     def setUp(self):
         super().setUp()
         self.addCleanup(launcher, "docker", "down")
