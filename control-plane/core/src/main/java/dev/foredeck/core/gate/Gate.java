@@ -100,7 +100,7 @@ public final class Gate implements Calls {
       return earlier.get();
     }
     Call call = decide(operation, sandbox, run, background, outputs);
-    starter.callAdded(sandbox.id(), call.id());
+    starter.callAdded(sandbox, call);
     return call;
   }
 

@@ -7,6 +7,7 @@ import dev.foredeck.core.Policies;
 import dev.foredeck.core.driver.Driver;
 import dev.foredeck.core.egress.EgressGateway;
 import dev.foredeck.core.gate.Agents;
+import dev.foredeck.core.gate.Call;
 import dev.foredeck.core.gate.CallStarter;
 import dev.foredeck.core.store.Store;
 import dev.foredeck.core.store.Store.StoreUnavailableException;
@@ -104,8 +105,11 @@ public final class Launcher implements CallStarter, AutoCloseable {
   }
 
   @Override
-  public void callAdded(Id sandbox, Id call) {
-    sandboxChanged(sandbox);
+  public void callAdded(Sandbox sandbox, Call call) {
+    SandboxLoop loop = loops.get(sandbox.id());
+    if (loop == null || !loop.run(sandbox, call)) {
+      sandboxChanged(sandbox.id());
+    }
   }
 
   @Override

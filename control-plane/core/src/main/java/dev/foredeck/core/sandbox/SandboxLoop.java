@@ -47,7 +47,9 @@ import org.slf4j.LoggerFactory;
 /// it. Reads the row at every turn and changes it only by conditional commits, so that whatever
 /// happened meanwhile (a destroy, a crash) is found.
 ///
-/// Threading: [#run] on one virtual thread; [#wake], [#close] from any.
+/// Threading: [#run()] on one virtual thread; [#run(Sandbox, Call)], [#wake], [#close] from any.
+/// Invariant: a call has at most one runner here. After `tended` is empty no runner is left
+/// unstopped.
 final class SandboxLoop {
   private static final Logger LOG = LoggerFactory.getLogger(SandboxLoop.class);
 
@@ -67,6 +69,10 @@ final class SandboxLoop {
   private final FlowLog flows;
   private volatile boolean closed;
   private volatile @Nullable String agentFault;
+
+  /// The sandbox that calls run in, while this loop lets them.
+  private volatile @Nullable Sandbox tended;
+
   private boolean adopted;
   private long inspectedAt;
 
@@ -86,6 +92,30 @@ final class SandboxLoop {
   void close() {
     closed = true;
     wake();
+  }
+
+  /// Runs a call that was recorded just now without another look at the rows.
+  ///
+  /// @param sandbox read before the call was recorded: its time to live is newer than what this
+  ///   loop knows, and a call is only recorded for a sandbox that is not stopping
+  /// @return false when that is for a turn of the loop to do
+  boolean run(Sandbox sandbox, Call call) {
+    if (!tends(sandbox) || call.status().ended() || expired(sandbox)) {
+      return false;
+    }
+    CallRunner runner =
+        runners.computeIfAbsent(
+            call.id(), _ -> begin(new CallRunner(forRunner(sandbox), sandbox, call), call));
+    if (!tends(sandbox)) {
+      runner.stop();
+      return false;
+    }
+    return true;
+  }
+
+  private boolean tends(Sandbox sandbox) {
+    Sandbox known = tended;
+    return known != null && agentFault == null && known.bootId().equals(sandbox.bootId());
   }
 
   void awaitEnd(long nanos) {
@@ -303,9 +333,11 @@ final class SandboxLoop {
     }
     for (Call call : around.store().liveCalls(id)) {
       if (ToolNames.runs(call.tool())) {
-        runners.computeIfAbsent(call.id(), _ -> begin(sandbox, call));
+        runners.computeIfAbsent(
+            call.id(), _ -> begin(new CallRunner(forRunner(sandbox), sandbox, call.id()), call));
       }
     }
+    tended = sandbox;
     waitForChange(sandbox);
   }
 
@@ -329,32 +361,37 @@ final class SandboxLoop {
     LOG.info("sandbox {}: adopted", id);
   }
 
-  private CallRunner begin(Sandbox sandbox, Call call) {
+  private CallRunner.Surroundings forRunner(Sandbox sandbox) {
     Policy policy = around.policies().byReference(sandbox.policy());
-    CallRunner runner =
-        new CallRunner(
-            new CallRunner.Surroundings(
-                around.store(),
-                around.agents(),
-                around.clock(),
-                around.limits(),
-                patience,
-                policy.maxResultBytes()),
-            sandbox,
-            call.id());
+    return new CallRunner.Surroundings(
+        around.store(),
+        around.agents(),
+        around.clock(),
+        around.limits(),
+        patience,
+        policy.maxResultBytes());
+  }
+
+  private CallRunner begin(CallRunner runner, Call call) {
     Thread.ofVirtual()
         .name("call-" + call.id())
         .start(() -> {
+          // A call that has just ended leaves nothing to look after, unless its sandbox goes too.
+          boolean look = true;
           try {
-            if (runner.run() == CallRunner.End.AGENT_FAILED) {
-              agentFault = runner.agentFault();
+            switch (runner.run()) {
+              case CALL_ENDED -> look = call.destroysSandbox();
+              case AGENT_FAILED -> agentFault = runner.agentFault();
+              case STOPPED -> {}
             }
           } catch (RuntimeException e) {
             LOG.error("call {}: a fault of the control plane", call.id(), e);
             agentFault = "a fault of the control plane ended call " + call.id();
           } finally {
             runners.remove(call.id());
-            wake();
+            if (look) {
+              wake();
+            }
           }
         });
     return runner;
@@ -436,6 +473,7 @@ final class SandboxLoop {
   }
 
   private void stopRunners() {
+    tended = null;
     runners.values().forEach(CallRunner::stop);
     long end = System.nanoTime() + patience.stop().toNanos();
     while (!runners.isEmpty() && System.nanoTime() < end) {
