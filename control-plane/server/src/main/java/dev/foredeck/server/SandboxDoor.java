@@ -57,14 +57,14 @@ final class SandboxDoor {
       Feed feed = feeds.open(operation, sandbox.id(), 0);
       new EventStream(exchange, open).follow(feed, whole(made));
     } else if (made.call().isPresent()) {
-      waitAndAnswer(exchange, operation, sandbox.id(), made.call().get().id());
+      waitAndAnswer(exchange, operation, sandbox.id(), made.call().get());
     } else {
       exchange.header("Location", "/v1/sandboxes/" + sandbox.id());
       exchange.reply(201, Encode.sandbox(sandbox));
     }
   }
 
-  private void waitAndAnswer(Exchange exchange, Operation operation, Id sandbox, Id call)
+  private void waitAndAnswer(Exchange exchange, Operation operation, Id sandbox, Call call)
       throws IOException {
     Call ended = calls.awaitEnd(exchange, operation, call);
     ObjectNode json = Json.object();

@@ -106,18 +106,25 @@ public final class Gate implements Calls {
 
   @Override
   public Call get(Operation operation, Id id) {
-    return store
-        .call(id)
+    return own(operation, id, store.call(id));
+  }
+
+  private static Call own(Operation operation, Id id, Optional<Call> found) {
+    return found
         .filter(call -> call.tenant().equals(operation.principal().tenant()))
         .orElseThrow(() ->
             new ProblemException(new Problem.NotFound("call-not-found", "there is no call " + id)));
   }
 
   @Override
-  public Call awaitEnd(Operation operation, Id id, Duration timeout) {
-    Call call = get(operation, id);
+  public Call awaitEnd(Operation operation, Call call, Duration timeout) {
+    Id id = call.id();
+    Call seen = own(operation, id, Optional.of(call));
+    if (seen.status().ended()) {
+      return seen;
+    }
     return Waits.until(
-            store, call.sandbox(), timeout, () -> store.call(id).filter(c -> c.status().ended()))
+            store, seen.sandbox(), timeout, () -> store.call(id).filter(c -> c.status().ended()))
         .orElseGet(() -> get(operation, id));
   }
 
