@@ -81,6 +81,9 @@ public final class CallRunner {
   /// The call as it was just recorded, which saves its first reading.
   private @Nullable Call recorded;
 
+  /// As far as this runner's thread knows.
+  private boolean databaseAnswers = true;
+
   private volatile boolean stopped;
   private volatile @Nullable Connection current;
   private volatile String agentFault = "";
@@ -154,7 +157,7 @@ public final class CallRunner {
         pause();
       } catch (StoreUnavailableException e) {
         // Whether the last commit happened is unknown: the row, read again, says so.
-        LOG.warn("call {}: the database does not answer: {}", id, e.getMessage());
+        databaseAway(e);
         pause();
       } catch (Superseded e) {
         LOG.info("call {}: {}", id, e.getMessage());
@@ -169,7 +172,12 @@ public final class CallRunner {
   private Optional<Call> row() {
     Call known = recorded;
     recorded = null;
-    return known == null ? around.store().call(id) : Optional.of(known);
+    if (known != null) {
+      return Optional.of(known);
+    }
+    Optional<Call> row = around.store().call(id);
+    databaseAnswers = true;
+    return row;
   }
 
   /// Ends the call without its process: the agent cannot be trusted or reached any more.
@@ -183,13 +191,24 @@ public final class CallRunner {
         }
         return End.AGENT_FAILED;
       } catch (StoreUnavailableException e) {
-        LOG.warn("call {}: the database does not answer: {}", id, e.getMessage());
+        databaseAway(e);
         pause();
       } catch (Superseded _) {
         return End.AGENT_FAILED;
       }
     }
     return End.STOPPED;
+  }
+
+  /// A warning for each time that the database goes away, and not for each time that it is asked
+  /// again: there is a runner for every live call.
+  private void databaseAway(StoreUnavailableException e) {
+    if (databaseAnswers) {
+      LOG.warn("call {}: the database does not answer: {}", id, e.getMessage());
+    } else {
+      LOG.debug("call {}: the database still does not answer: {}", id, e.getMessage());
+    }
+    databaseAnswers = false;
   }
 
   private void pause() {
