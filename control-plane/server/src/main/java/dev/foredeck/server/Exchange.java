@@ -172,13 +172,23 @@ final class Exchange {
           "bad-value",
           "it must be 1 to 255 visible ASCII characters, once");
     }
-    String target =
-        request.query() == null ? request.path() : request.path() + "?" + request.query();
     return new Operation(
-        who, trace, Optional.of(new Idempotency("POST " + target, key, Hashes.sha256(body))));
+        who, trace, Optional.of(new Idempotency("POST " + request.path(), key, asked())));
   }
 
   // ---- what was asked
+
+  /// The hash of all that tells two requests of a route apart: its query is as much a part of it as
+  /// its body.
+  private String asked() {
+    if (request.query() == null) {
+      return Hashes.sha256(body);
+    }
+    byte[] query = (request.query() + "\n").getBytes(StandardCharsets.UTF_8);
+    byte[] both = java.util.Arrays.copyOf(query, query.length + body.length);
+    System.arraycopy(body, 0, both, query.length, body.length);
+    return Hashes.sha256(both);
+  }
 
   /// Reads query and, where the route has one, the JSON body.
   void readAhead() throws IOException {

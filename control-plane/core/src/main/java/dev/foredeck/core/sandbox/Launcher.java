@@ -14,6 +14,7 @@ import dev.foredeck.core.store.Store.StoreUnavailableException;
 import java.time.Clock;
 import java.time.Instant;
 import java.util.Map;
+import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.Semaphore;
 import org.slf4j.Logger;
@@ -30,6 +31,7 @@ public final class Launcher implements CallStarter, AutoCloseable {
 
   /// What loops share.
   ///
+  /// @param callsInHand of the gate, which ends them itself
   /// @param began when this control plane began: what was in work before it was another one's
   record Surroundings(
       Store store,
@@ -41,6 +43,7 @@ public final class Launcher implements CallStarter, AutoCloseable {
       Limits limits,
       Patience patience,
       Semaphore launches,
+      Set<Id> callsInHand,
       Instant began) {}
 
   private final Surroundings around;
@@ -81,6 +84,7 @@ public final class Launcher implements CallStarter, AutoCloseable {
             limits,
             patience,
             new Semaphore(limits.launches(), true),
+            ConcurrentHashMap.newKeySet(),
             clock.instant());
     this.owner = owner;
   }
@@ -110,6 +114,16 @@ public final class Launcher implements CallStarter, AutoCloseable {
     if (loop == null || !loop.run(sandbox, call)) {
       sandboxChanged(sandbox.id());
     }
+  }
+
+  @Override
+  public void callBegins(Id call) {
+    around.callsInHand().add(call);
+  }
+
+  @Override
+  public void callDone(Id call) {
+    around.callsInHand().remove(call);
   }
 
   @Override

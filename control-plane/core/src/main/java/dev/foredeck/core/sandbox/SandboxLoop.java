@@ -14,6 +14,7 @@ import dev.foredeck.core.gate.Call;
 import dev.foredeck.core.gate.CallResult;
 import dev.foredeck.core.gate.CallRunner;
 import dev.foredeck.core.gate.CallStatus;
+import dev.foredeck.core.gate.FileSender;
 import dev.foredeck.core.gate.ToolNames;
 import dev.foredeck.core.store.Change;
 import dev.foredeck.core.store.Commit;
@@ -24,13 +25,11 @@ import dev.foredeck.policy.Decision;
 import dev.foredeck.policy.HostPattern;
 import dev.foredeck.policy.Policy;
 import dev.foredeck.protocol.Connection;
-import dev.foredeck.protocol.Limits;
 import dev.foredeck.protocol.Message;
 import java.io.IOException;
 import java.time.Duration;
 import java.time.Instant;
 import java.util.ArrayList;
-import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
@@ -252,14 +251,8 @@ final class SandboxLoop {
     for (InlineFile file : around.store().files(id)) {
       AgentConnection agent = around.agents().open(id);
       try (Connection connection = agent.connection();
-          Agents.Deadline _ = around.agents().deadline(connection, patience.answer())) {
-        try {
-          send(connection, file);
-        } catch (IOException e) {
-          // The agent says why before it closes.
-          LOG.debug("sandbox {}: sending {} broke off", id, file.path(), e);
-        }
-        switch (connection.receive()) {
+          Agents.Deadline deadline = around.agents().deadline(connection, patience.answer())) {
+        switch (FileSender.send(connection, deadline, file.path(), FileSender.of(file.bytes()))) {
           case Message.FileInfo _ -> {}
           case Message.Failure failure -> throw notWritten(file, failure.message());
           case null -> throw notWritten(file, "the agent closed the connection");
@@ -268,16 +261,6 @@ final class SandboxLoop {
         }
       }
     }
-  }
-
-  private static void send(Connection connection, InlineFile file) throws IOException {
-    connection.send(new Message.WriteFile(file.path(), 0644));
-    byte[] bytes = file.bytes();
-    for (int at = 0; at < bytes.length; at += Limits.CHUNK_BYTES) {
-      int end = Math.min(bytes.length, at + Limits.CHUNK_BYTES);
-      connection.send(new Message.Chunk(Arrays.copyOfRange(bytes, at, end)));
-    }
-    connection.send(new Message.ChunksEnd(bytes.length));
   }
 
   private static IOException notWritten(InlineFile file, String why) {
@@ -335,10 +318,21 @@ final class SandboxLoop {
       if (ToolNames.runs(call.tool())) {
         runners.computeIfAbsent(
             call.id(), _ -> begin(new CallRunner(forRunner(sandbox), sandbox, call.id()), call));
+      } else if (abandoned(call)) {
+        end(
+            call,
+            CallStatus.LOST,
+            "its end could not be recorded; whether it took effect is unknown");
       }
     }
     tended = sandbox;
     waitForChange(sandbox);
+  }
+
+  /// Whether a call that is done at once has nobody left who would end it.
+  private boolean abandoned(Call call) {
+    return around.clock().instant().isAfter(call.deadline())
+        && !around.callsInHand().contains(call.id());
   }
 
   /// After a restart: the gateway listens again, and calls of the control plane before this one
