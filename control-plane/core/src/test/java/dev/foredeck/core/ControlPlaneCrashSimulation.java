@@ -402,7 +402,10 @@ final class ControlPlaneCrashSimulation {
         }
       }
       for (Id call : List.copyOf(scriptOf.keySet())) {
-        ask(plane -> plane.gate.awaitEnd(ControlPlane.OPERATION, call, Duration.ofSeconds(50)));
+        ask(plane -> {
+          Call seen = plane.gate.get(ControlPlane.OPERATION, call);
+          return plane.gate.awaitEnd(ControlPlane.OPERATION, seen, Duration.ofSeconds(50));
+        });
       }
       for (Id sandbox : sandboxes) {
         ask(plane -> plane.sandboxes.destroy(ControlPlane.OPERATION, sandbox));

@@ -82,7 +82,7 @@ final class CallDoor {
       exchange.reply(202, json);
       return;
     }
-    Call ended = awaitEnd(exchange, operation, call.id());
+    Call ended = awaitEnd(exchange, operation, call);
     json.set("call", encode(operation, ended));
     json.set("outputs", outputs(operation, ended));
     exchange.reply(200, json);
@@ -234,11 +234,11 @@ final class CallDoor {
   // ---- what other doors need of calls
 
   /// Waits for the call's end: its own timeout bounds it, and the sandbox's life after all.
-  Call awaitEnd(Exchange exchange, Operation operation, Id id) throws IOException {
-    Call call = calls.get(operation, id);
+  Call awaitEnd(Exchange exchange, Operation operation, Call begun) throws IOException {
+    Call call = begun;
     while (!call.status().ended()) {
       exchange.stillWanted();
-      call = calls.awaitEnd(operation, id, LOOK);
+      call = calls.awaitEnd(operation, call, LOOK);
     }
     return call;
   }

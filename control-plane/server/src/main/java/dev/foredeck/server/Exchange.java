@@ -182,12 +182,17 @@ final class Exchange {
           "bad-value",
           "it must be 1 to 255 visible ASCII characters, once");
     }
-    String target =
-        request.query() == null ? request.path() : request.path() + "?" + request.query();
-    return new Operation(who, trace, Optional.of(new Idempotency("POST " + target, key, bodyHash)));
+    return new Operation(
+        who, trace, Optional.of(new Idempotency("POST " + request.path(), key, asked())));
   }
 
   // ---- what was asked
+
+  /// The hash of all that tells two requests of a route apart: its query is as much a part of it as
+  /// its body.
+  private String asked() {
+    return request.query() == null ? bodyHash : Hashes.sha256(request.query() + "\n" + bodyHash);
+  }
 
   /// Reads query and, where the route has one, the JSON body.
   void readAhead() throws IOException {

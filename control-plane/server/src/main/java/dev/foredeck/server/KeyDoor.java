@@ -5,6 +5,7 @@ import com.fasterxml.jackson.databind.node.ObjectNode;
 import dev.foredeck.core.Json;
 import dev.foredeck.core.Keys;
 import dev.foredeck.core.Keys.Created;
+import dev.foredeck.core.Operation;
 
 /// `/v1/keys`: for operators.
 final class KeyDoor {
@@ -16,10 +17,19 @@ final class KeyDoor {
     this.decode = decode;
   }
 
-  /// `POST /v1/keys`: the only time that the secret is shown.
+  /// `POST /v1/keys`: the only time that the secret is shown. Only its hash is kept, so a repeat
+  /// could not be answered as the first was.
   void create(Exchange exchange) throws Exception {
     Decode.NewKey asked = decode.key(exchange.json());
-    Created created = keys.create(exchange.operation(), asked.name(), asked.role());
+    Operation operation = exchange.operation();
+    if (operation.idempotency().isPresent()) {
+      throw Exchange.invalid(
+          "header:Idempotency-Key",
+          "not-supported",
+          "a key's secret is shown once and not kept, so that a repeat could not show it: revoke a"
+              + " key whose answer got lost, and make another");
+    }
+    Created created = keys.create(operation, asked.name(), asked.role());
     exchange.reply(201, Encode.key(created.key()).put("key", created.secret()));
   }
 

@@ -62,7 +62,7 @@ final class SandboxDoor {
     Provisioned made = create(exchange, operation, request);
     Sandbox sandbox = made.sandbox();
     if (made.call().isPresent()) {
-      waitAndAnswer(exchange, operation, sandbox.id(), made.call().get().id());
+      waitAndAnswer(exchange, operation, sandbox.id(), made.call().get());
     } else {
       exchange.header("Location", "/v1/sandboxes/" + sandbox.id());
       exchange.reply(201, Encode.sandbox(sandbox));
@@ -75,7 +75,7 @@ final class SandboxDoor {
     return made;
   }
 
-  private void waitAndAnswer(Exchange exchange, Operation operation, Id sandbox, Id call)
+  private void waitAndAnswer(Exchange exchange, Operation operation, Id sandbox, Call call)
       throws IOException {
     Call ended = calls.awaitEnd(exchange, operation, call);
     ObjectNode json = Json.object();

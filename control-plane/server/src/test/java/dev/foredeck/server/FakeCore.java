@@ -562,7 +562,8 @@ final class FakeCore {
         }
 
         @Override
-        public Call awaitEnd(Operation operation, Id call, Duration timeout) {
+        public Call awaitEnd(Operation operation, Call seen, Duration timeout) {
+          Id call = seen.id();
           ownCall(operation, call);
           lock.lock();
           try {

@@ -31,7 +31,10 @@ import dev.foredeck.core.store.TenantCursor;
 import dev.foredeck.core.store.TenantEvent;
 import dev.foredeck.core.store.TenantPage;
 import dev.foredeck.protocol.Channel;
+import dev.foredeck.store.generated.tables.records.ApiKeyRecord;
+import dev.foredeck.store.generated.tables.records.CallRecord;
 import dev.foredeck.store.generated.tables.records.EventRecord;
+import dev.foredeck.store.generated.tables.records.SandboxRecord;
 import java.sql.SQLException;
 import java.time.Clock;
 import java.time.Duration;
@@ -85,6 +88,13 @@ public final class PostgresStore implements Store {
 
   /// Longer than any committer goes on without a commit and is still remembered for.
   private static final Duration FORGET_COMMITTERS_AFTER = Duration.ofDays(30);
+
+  private static final Lookup<SandboxRecord, Sandbox> SANDBOX_BY_ID =
+      new Lookup<>(SANDBOX, SANDBOX.ID, SandboxRecord::new, Rows::sandbox);
+  private static final Lookup<CallRecord, Call> CALL_BY_ID =
+      new Lookup<>(CALL, CALL.ID, CallRecord::new, Rows::call);
+  private static final Lookup<ApiKeyRecord, ApiKey> KEY_BY_HASH =
+      new Lookup<>(API_KEY, API_KEY.SHA256, ApiKeyRecord::new, Rows::apiKey);
 
   private final HikariDataSource pool;
   private final DSLContext db;
@@ -237,8 +247,7 @@ public final class PostgresStore implements Store {
 
   @Override
   public Optional<Sandbox> sandbox(Id id) {
-    return read(db ->
-        db.selectFrom(SANDBOX).where(SANDBOX.ID.eq(id.value())).fetchOptional().map(Rows::sandbox));
+    return patiently(() -> SANDBOX_BY_ID.of(pool, id.value()));
   }
 
   @Override
@@ -316,8 +325,7 @@ public final class PostgresStore implements Store {
 
   @Override
   public Optional<Call> call(Id id) {
-    return read(
-        db -> db.selectFrom(CALL).where(CALL.ID.eq(id.value())).fetchOptional().map(Rows::call));
+    return patiently(() -> CALL_BY_ID.of(pool, id.value()));
   }
 
   @Override
@@ -588,8 +596,7 @@ public final class PostgresStore implements Store {
 
   @Override
   public Optional<ApiKey> keyByHash(String sha256) {
-    return read(db ->
-        db.selectFrom(API_KEY).where(API_KEY.SHA256.eq(sha256)).fetchOptional().map(Rows::apiKey));
+    return patiently(() -> KEY_BY_HASH.of(pool, sha256));
   }
 
   @Override

@@ -12,7 +12,6 @@ import java.util.Map;
 import java.util.SequencedSet;
 import java.util.Set;
 import java.util.concurrent.locks.ReentrantLock;
-import org.jspecify.annotations.Nullable;
 
 /// The calls that the agent knows: each is started once, whatever is asked how often.
 ///
@@ -235,30 +234,30 @@ final class ProcessTable {
       return name;
     }
     String path = request.env().getOrDefault("PATH", DEFAULT_PATH);
-    String refused = null;
+    List<String> candidates = new ArrayList<>();
     for (String entry : path.split(":", -1)) {
       String directory = entry.startsWith("/") ? entry : request.cwd() + "/" + entry;
       String candidate = directory + "/" + name;
-      Kernel.@Nullable Status status = statusOf(candidate);
-      if (status != null && status.isFile()) {
-        if (Kernel.isExecutable(candidate)) {
-          return candidate;
-        }
-        refused = candidate;
+      // In this order: most folders do not have it, and only the second question fails by throwing.
+      if (Kernel.isExecutable(candidate) && isFile(candidate)) {
+        return candidate;
       }
+      candidates.add(candidate);
     }
     throw new FailureException(
         FailureCode.NOT_EXECUTABLE,
-        refused == null
-            ? "there is no program '" + name + "' in PATH " + path
-            : refused + " is not executable");
+        candidates.stream()
+            .filter(ProcessTable::isFile)
+            .findFirst()
+            .map(refused -> refused + " is not executable")
+            .orElse("there is no program '" + name + "' in PATH " + path));
   }
 
-  private static Kernel.@Nullable Status statusOf(String path) {
+  private static boolean isFile(String path) {
     try {
-      return Kernel.statusFollowingLinks(path);
+      return Kernel.statusFollowingLinks(path).isFile();
     } catch (KernelException _) {
-      return null;
+      return false;
     }
   }
 

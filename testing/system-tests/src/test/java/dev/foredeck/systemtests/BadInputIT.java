@@ -602,6 +602,81 @@ class BadInputIT {
   }
 
   @Test
+  void doesOnceWhatIsAskedForUnderAnIdempotencyKey() {
+    String sandbox = client.sandbox("{}");
+    String calls = SANDBOXES + "/" + sandbox + "/calls";
+    String write = "{\"tool\":\"file.write\",\"path\":\"a\",\"content\":\"one\"}";
+    Answer written = client.post(calls, write, "Idempotency-Key", "w");
+    assertThat(written.status()).isEqualTo(200);
+    // Moved away meanwhile: a repeat does not write it again.
+    String move = SANDBOXES + "/" + sandbox + "/files/a?move-to=b";
+    assertThat(client.post(move, "", "Idempotency-Key", "m").status()).isEqualTo(204);
+    assertThat(client.post(move, "", "Idempotency-Key", "m").status()).isEqualTo(204);
+    JsonNode again = client.post(calls, write, "Idempotency-Key", "w").json().path("result");
+    assertThat(again.path("path")).isEqualTo(written.json().path("result").path("path"));
+    assertThat(again.path("size")).isEqualTo(written.json().path("result").path("size"));
+    problem(
+        client.post(move.replace("=b", "=c"), "", "Idempotency-Key", "m"),
+        409,
+        "idempotency-mismatch");
+    problem(
+        client.post(calls, write.replace("one", "two"), "Idempotency-Key", "w"),
+        409,
+        "idempotency-mismatch");
+    String remove = "{\"tool\":\"file.remove\",\"path\":\"b\"}";
+    for (int i = 0; i < 2; i++) {
+      assertThat(client.post(calls, remove, "Idempotency-Key", "r").status()).isEqualTo(200);
+    }
+    String missing = "{\"tool\":\"file.remove\",\"path\":\"nothing\"}";
+    problem(client.post(calls, missing, "Idempotency-Key", "n"), 404, "file-not-found");
+    problem(client.post(calls, missing, "Idempotency-Key", "n"), 409, "call-failed");
+  }
+
+  @Test
+  void signalsCancelsAndWritesStdinOnceUnderAnIdempotencyKey() {
+    String sandbox = client.sandbox("{}");
+    String body =
+        "{\"tool\":\"process.start\",\"background\":true,\"argv\":[\"cat\"],\"stdin\":true}";
+    String id =
+        client
+            .post(SANDBOXES + "/" + sandbox + "/calls", body)
+            .json()
+            .path("call")
+            .path("id")
+            .asText();
+    String call = "/v1/calls/" + id;
+    String text = "{\"text\":\"hello\\n\"}";
+    for (int i = 0; i < 2; i++) {
+      Answer accepted = client.post(call + "/stdin", text, "Idempotency-Key", "s");
+      assertThat(accepted.status()).isEqualTo(200);
+      assertThat(accepted.json().path("accepted").asLong()).isEqualTo(6);
+    }
+    problem(
+        client.post(call + "/stdin", text.replace("hello", "other"), "Idempotency-Key", "s"),
+        409,
+        "idempotency-mismatch");
+    String signal = "{\"signal\":\"WINCH\"}";
+    for (int i = 0; i < 2; i++) {
+      assertThat(client.post(call + "/signal", signal, "Idempotency-Key", "g").status())
+          .isEqualTo(200);
+    }
+    problem(
+        client.post(call + "/signal", "{\"signal\":\"TERM\"}", "Idempotency-Key", "g"),
+        409,
+        "idempotency-mismatch");
+    for (int i = 0; i < 2; i++) {
+      assertThat(client.post(call + "/cancel", "{}", "Idempotency-Key", "c").status())
+          .isEqualTo(200);
+    }
+    problem(client.post(call + "/cancel", "", "Idempotency-Key", "c"), 409, "idempotency-mismatch");
+    assertViolation(
+        client.post("/v1/keys", "{\"name\":\"a\"}", "Idempotency-Key", "k"),
+        "header:Idempotency-Key",
+        "not-supported",
+        "secret");
+  }
+
+  @Test
   void holdsStdinToItsOffset() {
     String sandbox = client.sandbox("{}");
     Answer started =

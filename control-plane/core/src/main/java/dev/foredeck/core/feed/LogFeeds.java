@@ -6,6 +6,7 @@ import dev.foredeck.core.Operation;
 import dev.foredeck.core.Patience;
 import dev.foredeck.core.Problem;
 import dev.foredeck.core.ProblemException;
+import dev.foredeck.core.Tenancy;
 import dev.foredeck.core.sandbox.Sandbox;
 import dev.foredeck.core.store.Event;
 import dev.foredeck.core.store.Store;
@@ -56,7 +57,7 @@ public final class LogFeeds implements Feeds {
 
   @Override
   public List<Event> page(Operation operation, Id sandbox, long after, int limit) {
-    require(operation, sandbox);
+    Sandbox _ = Tenancy.sandbox(store, operation, sandbox);
     return store.events(sandbox, after, Math.min(limit, limits.pageSize()), BATCH_BYTES);
   }
 
@@ -139,15 +140,6 @@ public final class LogFeeds implements Feeds {
     }
   }
 
-  private Sandbox require(Operation operation, Id id) {
-    return store
-        .sandbox(id)
-        .filter(sandbox -> sandbox.tenant().equals(operation.principal().tenant()))
-        .orElseThrow(() ->
-            new ProblemException(
-                new Problem.NotFound("sandbox-not-found", "there is no sandbox " + id)));
-  }
-
   private final class Seat implements Place {
     private final Operation operation;
     private final AtomicInteger ofTenant;
@@ -161,7 +153,7 @@ public final class LogFeeds implements Feeds {
 
     @Override
     public Feed<Event> open(Id sandbox, long after) {
-      require(operation, sandbox);
+      Sandbox _ = Tenancy.sandbox(store, operation, sandbox);
       return kept(new LogFeed(this, sandbox, after));
     }
 

@@ -40,9 +40,10 @@ import org.slf4j.LoggerFactory;
 /// it prints, then acknowledges it, and commits how it ended.
 ///
 /// Threading: [#run] on one virtual thread; [#stop] from any. Invariant: the agent is told that
-/// output is committed only after the commit, and a process is started only while the call's row
-/// says `pending`; so a crash at any point loses no byte, repeats none and runs nothing twice.
-/// Everything here can be done again by another runner that starts from the row.
+/// output is committed only after the commit, and a process is started only for a call whose row
+/// said `pending`; the agent starts none whose id it knows or has released. So a crash at any point
+/// loses no byte, repeats none and runs nothing twice. Everything here can be done again by another
+/// runner that starts from the row.
 public final class CallRunner {
   private static final Logger LOG = LoggerFactory.getLogger(CallRunner.class);
 
@@ -72,21 +73,35 @@ public final class CallRunner {
     /// Nothing has begun, and the agent is gone: a call of a sandbox that nobody has touched, which
     /// may begin again on another agent.
     NOT_BEGUN,
-    /// Told to stop; the call goes on.
+    /// Told to stop, or somebody else has moved the call on: the call's row says how it goes on.
     STOPPED
   }
 
   private final Surroundings around;
   private final Sandbox sandbox;
   private final Id id;
+
+  /// The call as it was just recorded, which saves its first reading.
+  private @Nullable Call recorded;
+
+  /// As far as this runner's thread knows.
+  private boolean databaseAnswers = true;
+
   private volatile boolean stopped;
   private volatile @Nullable Connection current;
   private volatile String agentFault = "";
 
+  /// Of a call that is in the store: its row is read.
   public CallRunner(Surroundings around, Sandbox sandbox, Id call) {
     this.around = around;
     this.sandbox = sandbox;
     this.id = call;
+  }
+
+  /// Of a call that was recorded just now and has no runner.
+  public CallRunner(Surroundings around, Sandbox sandbox, Call recorded) {
+    this(around, sandbox, recorded.id());
+    this.recorded = recorded;
   }
 
   public Id call() {
@@ -113,7 +128,7 @@ public final class CallRunner {
     while (!stopped) {
       Conversation conversation = null;
       try {
-        Optional<Call> row = around.store().call(id);
+        Optional<Call> row = row();
         if (row.isEmpty() || row.get().status().ended()) {
           return End.CALL_ENDED;
         }
@@ -148,16 +163,27 @@ public final class CallRunner {
         pause();
       } catch (StoreUnavailableException e) {
         // Whether the last commit happened is unknown: the row, read again, says so.
-        LOG.warn("call {}: the database does not answer: {}", id, e.getMessage());
+        databaseAway(e);
         pause();
       } catch (Superseded e) {
         LOG.info("call {}: {}", id, e.getMessage());
-        return stopped ? End.STOPPED : End.CALL_ENDED;
+        return stopped || !e.ended ? End.STOPPED : End.CALL_ENDED;
       } finally {
         current = null;
       }
     }
     return End.STOPPED;
+  }
+
+  private Optional<Call> row() {
+    Call known = recorded;
+    recorded = null;
+    if (known != null) {
+      return Optional.of(known);
+    }
+    Optional<Call> row = around.store().call(id);
+    databaseAnswers = true;
+    return row;
   }
 
   /// Ends the call without its process: the agent cannot be trusted or reached any more.
@@ -171,13 +197,24 @@ public final class CallRunner {
         }
         return End.AGENT_FAILED;
       } catch (StoreUnavailableException e) {
-        LOG.warn("call {}: the database does not answer: {}", id, e.getMessage());
+        databaseAway(e);
         pause();
       } catch (Superseded _) {
         return End.AGENT_FAILED;
       }
     }
     return End.STOPPED;
+  }
+
+  /// A warning for each time that the database goes away, and not for each time that it is asked
+  /// again: there is a runner for every live call.
+  private void databaseAway(StoreUnavailableException e) {
+    if (databaseAnswers) {
+      LOG.warn("call {}: the database does not answer: {}", id, e.getMessage());
+    } else {
+      LOG.debug("call {}: the database still does not answer: {}", id, e.getMessage());
+    }
+    databaseAnswers = false;
   }
 
   private void pause() {
@@ -244,7 +281,7 @@ public final class CallRunner {
           if (batch.isEmpty()) {
             return endLost("the agent did not end the call in its time");
           }
-          Optional<End> end = take(batch, connection);
+          Optional<End> end = take(batch, inbox, connection);
           if (end.isPresent()) {
             return end.get();
           }
@@ -287,7 +324,7 @@ public final class CallRunner {
             }
           }
         }
-        release();
+        release(inbox, connection);
       } catch (IOException e) {
         LOG.debug("call {}: its process was left: {}", id, e.getMessage());
       }
@@ -333,7 +370,8 @@ public final class CallRunner {
     }
 
     /// Commits a batch, then acknowledges it.
-    private Optional<End> take(List<Message> batch, Connection connection) throws IOException {
+    private Optional<End> take(List<Message> batch, Inbox inbox, Connection connection)
+        throws IOException {
       Instant now = around.clock().instant();
       List<Change> changes = new ArrayList<>();
       Message.@Nullable Ended ended = null;
@@ -402,7 +440,9 @@ public final class CallRunner {
       }
       flush(changes, runs, now);
       if (ended != null) {
-        return Optional.of(end(ended, changes));
+        End end = end(ended, changes);
+        release(inbox, connection);
+        return Optional.of(end);
       }
       commit(changes);
       started |= startedNow;
@@ -489,7 +529,7 @@ public final class CallRunner {
             BAD_REQUEST,
             IO -> {
           finish(new ArrayList<>(), result(CallStatus.FAILED, -1, 0, failure.message(), 0, 0, 0));
-          release();
+          releaseNotStarted();
           yield End.CALL_ENDED;
         }
       };
@@ -499,18 +539,12 @@ public final class CallRunner {
       if (ended.stdoutBytes() != stdout || ended.stderrBytes() != stderr) {
         throw new MalformedMessageException("an end whose output lengths are not what was sent");
       }
-      // What it printed is seen before its files are copied, each of which is kept by itself: only
-      // one is in memory, and after a crash the rest is copied.
-      commit(changes);
-      changes.clear();
-      Set<String> copied =
-          around.store().artifacts(id).stream()
-              .map(Store.Artifact::path)
-              .collect(Collectors.toSet());
-      for (String path : new LinkedHashSet<>(row.outputs())) {
-        if (!copied.contains(path)) {
-          copyOut(path, changes);
-        }
+      if (!row.outputs().isEmpty()) {
+        // What it printed is seen before its files are copied, each of which is kept by itself:
+        // only one is in memory, and after a crash the rest is copied.
+        commit(changes);
+        changes.clear();
+        copyOut(changes);
       }
       CallStatus status =
           switch (ended.cause()) {
@@ -528,7 +562,6 @@ public final class CallRunner {
               ended.cpuMicros(),
               ended.peakMemoryBytes(),
               ended.wallMillis()));
-      release();
       return End.CALL_ENDED;
     }
 
@@ -597,6 +630,18 @@ public final class CallRunner {
           throw new Superseded("it has ended or runs under another runner", ended);
         }
         throw new Superseded("somebody else moved the call on (" + refused.refusal() + ")", false);
+      }
+    }
+
+    private void copyOut(List<Change> changes) {
+      Set<String> copied =
+          around.store().artifacts(id).stream()
+              .map(Store.Artifact::path)
+              .collect(Collectors.toSet());
+      for (String path : new LinkedHashSet<>(row.outputs())) {
+        if (!copied.contains(path)) {
+          copyOut(path, changes);
+        }
       }
     }
 
@@ -678,7 +723,26 @@ public final class CallRunner {
 
     /// The result is committed: the agent may forget the call. A release that gets lost costs the
     /// agent memory until the sandbox is adopted the next time.
-    private void release() {
+    private void release(Inbox inbox, Connection connection) {
+      if (row.destroysSandbox()) {
+        return;
+      }
+      current = connection;
+      long end = System.nanoTime() + around.patience().answer().toNanos();
+      try {
+        connection.send(new Message.Release(id.value()));
+        boolean done = false;
+        while (!done && !stopped) {
+          List<Message> batch = inbox.take(end - System.nanoTime());
+          done = batch.isEmpty() || batch.stream().anyMatch(Message.Done.class::isInstance);
+        }
+      } catch (IOException e) {
+        LOG.debug("call {}: not released: {}", id, e.getMessage());
+      }
+    }
+
+    /// The same for a call whose connection the agent has closed.
+    private void releaseNotStarted() {
       if (row.destroysSandbox()) {
         return;
       }

@@ -11,7 +11,18 @@ public interface CallStarter {
   /// @param call its first
   void sandboxMade(Sandbox sandbox, Optional<Call> call);
 
-  void callAdded(Id sandbox, Id call);
+  /// A call was recorded just now.
+  ///
+  /// @param sandbox as it was read for the decision
+  void callAdded(Sandbox sandbox, Call call);
+
+  /// The gate does this call itself, from before it is recorded until [#callDone]: while it does,
+  /// nobody else ends it, however long a file's stream takes.
+  void callBegins(Id call);
+
+  /// The gate has let go of the call: its end is recorded, or could not be recorded. Then it is
+  /// ended as lost when its deadline has passed.
+  void callDone(Id call);
 
   /// The sandbox's row changed: look at it.
   void sandboxChanged(Id sandbox);

@@ -24,7 +24,9 @@ public interface Calls {
   Call get(Operation operation, Id call);
 
   /// Waits until the call has ended or the time is over; returns it as it is then.
-  Call awaitEnd(Operation operation, Id call, Duration timeout);
+  ///
+  /// @param call as it was last seen
+  Call awaitEnd(Operation operation, Call call, Duration timeout);
 
   /// Recorded output from `offset`.
   OutputPage output(Operation operation, Id call, Channel channel, long offset, int maxBytes);

@@ -9,6 +9,7 @@ import dev.foredeck.core.Policies;
 import dev.foredeck.core.Problem;
 import dev.foredeck.core.ProblemException;
 import dev.foredeck.core.Signals;
+import dev.foredeck.core.Tenancy;
 import dev.foredeck.core.Waits;
 import dev.foredeck.core.driver.Driver.AgentConnection;
 import dev.foredeck.core.driver.DriverException;
@@ -20,12 +21,14 @@ import dev.foredeck.core.store.CommitResult;
 import dev.foredeck.core.store.NewEvent;
 import dev.foredeck.core.store.Store;
 import dev.foredeck.core.store.Store.Artifact;
+import dev.foredeck.core.store.Store.StoreUnavailableException;
 import dev.foredeck.policy.Policy;
 import dev.foredeck.protocol.Channel;
 import dev.foredeck.protocol.Connection;
 import dev.foredeck.protocol.Message;
 import dev.foredeck.protocol.Message.EndCause;
 import dev.foredeck.protocol.Message.FileInfo;
+import dev.foredeck.protocol.Message.FileKind;
 import dev.foredeck.protocol.Wire.MalformedMessageException;
 import java.io.IOException;
 import java.io.InputStream;
@@ -39,6 +42,7 @@ import java.util.Optional;
 import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.locks.ReentrantLock;
+import java.util.function.Function;
 import java.util.stream.Collectors;
 
 /// The gate: the only code that performs tool calls. Decides by policy, records, performs, records
@@ -99,25 +103,27 @@ public final class Gate implements Calls {
     if (earlier.isPresent()) {
       return earlier.get();
     }
-    Call call = decide(operation, sandbox, run, background, outputs);
-    starter.callAdded(sandbox.id(), call.id());
-    return call;
+    Begun begun = decide(operation, sandbox, run, background, outputs);
+    if (!begun.earlier()) {
+      starter.callAdded(sandbox, begun.call());
+    }
+    return begun.call();
   }
 
   @Override
   public Call get(Operation operation, Id id) {
-    return store
-        .call(id)
-        .filter(call -> call.tenant().equals(operation.principal().tenant()))
-        .orElseThrow(() ->
-            new ProblemException(new Problem.NotFound("call-not-found", "there is no call " + id)));
+    return Tenancy.call(store, operation, id);
   }
 
   @Override
-  public Call awaitEnd(Operation operation, Id id, Duration timeout) {
-    Call call = get(operation, id);
+  public Call awaitEnd(Operation operation, Call call, Duration timeout) {
+    Id id = call.id();
+    Call seen = Tenancy.call(operation, id, Optional.of(call));
+    if (seen.status().ended()) {
+      return seen;
+    }
     return Waits.until(
-            store, call.sandbox(), timeout, () -> store.call(id).filter(c -> c.status().ended()))
+            store, seen.sandbox(), timeout, () -> store.call(id).filter(c -> c.status().ended()))
         .orElseGet(() -> get(operation, id));
   }
 
@@ -171,36 +177,54 @@ public final class Gate implements Calls {
 
   @Override
   public long stdin(Operation operation, Id id, Optional<Long> offset, byte[] bytes, boolean end) {
-    Call call = running(operation, id);
-    if (!ToolCalls.runOf(call.tool(), call.arguments()).stdin()) {
-      throw new ProblemException(
-          new Problem.Conflict(
-              "stdin-closed", "the call was started without stdin: start it with \"stdin\": true"));
-    }
+    Call asked = get(operation, id);
     // One writer at a time for a call: without an offset the end is asked for, then written to.
     StdinTurn turn = enterStdin(id);
     try {
-      long inAll = 0;
-      long at = offset.isPresent() ? offset.get() : writeStdin(call, 0, new byte[0], false);
-      int sent = 0;
-      do {
-        int n = Math.min(TEXT_BYTES, bytes.length - sent);
-        byte[] piece = java.util.Arrays.copyOfRange(bytes, sent, sent + n);
-        sent += n;
-        long accepted = writeStdin(call, at, piece, end && sent == bytes.length);
-        if (accepted < at + n) {
-          throw new ProblemException(
-              new Problem.Conflict(
-                  "wrong-offset",
-                  "stdin has " + accepted + " bytes; " + at + " is not where the next one goes"));
-        }
-        at += n;
-        inAll = accepted;
-      } while (sent < bytes.length);
-      return inAll;
+      Optional<StdinKey> key = StdinKey.of(store, clock, operation, asked);
+      Optional<Long> bound = key.flatMap(StdinKey::bound);
+      if (bound.isPresent() && key.filter(StdinKey::isWritten).isPresent()) {
+        return bound.get() + bytes.length;
+      }
+      Call call = running(operation, id);
+      if (!ToolCalls.runOf(call.tool(), call.arguments()).stdin()) {
+        throw new ProblemException(
+            new Problem.Conflict(
+                "stdin-closed",
+                "the call was started without stdin: start it with \"stdin\": true"));
+      }
+      long from = bound.or(() -> offset).orElseGet(() -> writeStdin(call, 0, new byte[0], false));
+      if (key.isEmpty()) {
+        return appendStdin(call, from, bytes, end);
+      }
+      long at = key.get().bind(from);
+      long _ = appendStdin(call, at, bytes, end);
+      key.get().written();
+      return at + bytes.length;
     } finally {
       leaveStdin(id, turn);
     }
+  }
+
+  private long appendStdin(Call call, long from, byte[] bytes, boolean end) {
+    long inAll = 0;
+    long at = from;
+    int sent = 0;
+    do {
+      int n = Math.min(TEXT_BYTES, bytes.length - sent);
+      byte[] piece = java.util.Arrays.copyOfRange(bytes, sent, sent + n);
+      sent += n;
+      long accepted = writeStdin(call, at, piece, end && sent == bytes.length);
+      if (accepted < at + n) {
+        throw new ProblemException(
+            new Problem.Conflict(
+                "wrong-offset",
+                "stdin has " + accepted + " bytes; " + at + " is not where the next one goes"));
+      }
+      at += n;
+      inAll = accepted;
+    } while (sent < bytes.length);
+    return inAll;
   }
 
   /// Who writes to one call's stdin, and how many wait for it: gone when nobody does.
@@ -247,22 +271,28 @@ public final class Gate implements Calls {
                         "/signal",
                         "bad-value",
                         "'" + signal + "' is not a signal: one of " + Signals.names())));
-    Call target = running(operation, id);
-    perform(
-        operation,
-        sandbox(operation, target.sandbox()),
-        new ToolCall.ProcessSignal(id, signal),
-        call ->
-            switch (ask(target.sandbox(), new Message.Signal(id.value(), number))) {
-              case Message.Done _ -> new Performed<>(true, List.of());
-              case Message.Failure failure -> throw new ProblemException(problem(failure));
-              case Message other -> throw misbehaved(other);
-            });
+    Call target = get(operation, id);
+    if (earlier(operation).isEmpty()) {
+      Call _ = running(operation, id);
+    }
+    boolean _ =
+        perform(
+            operation,
+            sandbox(operation, target.sandbox()),
+            new ToolCall.ProcessSignal(id, signal),
+            call ->
+                switch (ask(target.sandbox(), new Message.Signal(id.value(), number))) {
+                  case Message.Done _ -> new Performed<>(true, List.of());
+                  case Message.Failure failure -> throw new ProblemException(problem(failure));
+                  case Message other -> throw misbehaved(other);
+                },
+            earlier -> succeeded(operation, earlier));
   }
 
   @Override
   public Call cancel(Operation operation, Id id) {
     Call call = get(operation, id);
+    claim(operation, call);
     if (call.status() == CallStatus.PENDING) {
       Instant now = clock.instant();
       CallResult result =
@@ -321,7 +351,14 @@ public final class Gate implements Calls {
   @Override
   public Download readFile(Operation operation, Id sandboxId, String path) {
     Sandbox sandbox = sandbox(operation, sandboxId);
-    Call call = decide(operation, sandbox, new ToolCall.FileRead(path), false, List.of());
+    if (earlier(operation).isPresent()) {
+      return readFile(operation.unkeyed(), sandboxId, path);
+    }
+    Begun begun = decide(operation, sandbox, new ToolCall.FileRead(path), false, List.of());
+    if (begun.earlier()) {
+      return readFile(operation.unkeyed(), sandboxId, path);
+    }
+    Call call = begun.call();
     FileStream stream = null;
     try {
       awaitReady(operation, sandbox.id());
@@ -359,7 +396,16 @@ public final class Gate implements Calls {
               List.of(
                   Events.fileChanged(
                       clock.instant(), call.id(), path, "written", info.sizeBytes())));
-        });
+        },
+        earlier -> written(operation, earlier, path, size));
+  }
+
+  /// What the first call under an idempotency key wrote, as it was then.
+  private FileInfo written(Operation operation, Call earlier, String path, long size) {
+    boolean _ = succeeded(operation, earlier);
+    long modifiedMillis =
+        get(operation, earlier.id()).result().orElseThrow().endedAt().toEpochMilli();
+    return new FileInfo(path, FileKind.FILE, Math.max(0, size), 0644, modifiedMillis);
   }
 
   /// Sends a file's bytes; nothing of it stays unless the last one was sent.
@@ -367,59 +413,37 @@ public final class Gate implements Calls {
     AgentConnection agent = open(call.sandbox());
     try (Connection connection = agent.connection();
         Agents.Deadline deadline = agents.deadline(connection, patience.answer())) {
-      try {
-        return send(connection, deadline, path, size, content);
-      } catch (IOException e) {
-        // The agent says why before it closes; a full disk is the usual reason.
-        if (connection.receive() instanceof Message.Failure failure) {
-          throw new ProblemException(problem(failure));
-        }
-        throw e;
-      }
+      return info(FileSender.send(connection, deadline, path, declared(size, content)));
     } catch (IOException e) {
       throw unanswered(e);
     }
   }
 
-  private FileInfo send(
-      Connection connection, Agents.Deadline deadline, String path, long size, InputStream content)
-      throws IOException {
-    connection.send(new Message.WriteFile(path, 0644));
-    byte[] buffer = new byte[TEXT_BYTES];
-    long total = 0;
-    while (true) {
-      int n;
+  /// The policy decided on the declared size: the content is held to it.
+  private FileSender.Chunks declared(long size, InputStream content) {
+    long[] total = {0};
+    return () -> {
+      byte[] chunk;
       try {
-        n = content.readNBytes(buffer, 0, buffer.length);
+        chunk = content.readNBytes(TEXT_BYTES);
       } catch (IOException e) {
         throw new ProblemException(
             Problem.Invalid.of(
-                "", "upload-incomplete", "the upload broke off after " + total + " bytes"));
+                "", "upload-incomplete", "the upload broke off after " + total[0] + " bytes"));
       }
-      if (n > 0) {
-        total += n;
-        if (total > limits.uploadBytes()) {
-          throw new ProblemException(
-              new Problem.TooLarge(
-                  "file-too-large",
-                  "a file may have " + limits.uploadBytes() + " bytes (uploadBytes)"));
-        }
-        if (size >= 0 && total > size) {
-          throw wrongLength(size, total);
-        }
-        connection.send(new Message.Chunk(java.util.Arrays.copyOf(buffer, n)));
-        deadline.restart();
+      total[0] += chunk.length;
+      if (total[0] > limits.uploadBytes()) {
+        throw new ProblemException(
+            new Problem.TooLarge(
+                "file-too-large",
+                "a file may have " + limits.uploadBytes() + " bytes (uploadBytes)"));
       }
-      if (n < buffer.length) {
-        // The policy decided on the declared size: it is held to it.
-        if (size >= 0 && total != size) {
-          throw wrongLength(size, total);
-        }
-        connection.send(new Message.ChunksEnd(total));
-        break;
+      boolean whole = chunk.length < TEXT_BYTES;
+      if (size >= 0 && (total[0] > size || (whole && total[0] != size))) {
+        throw wrongLength(size, total[0]);
       }
-    }
-    return info(connection.receive());
+      return chunk;
+    };
   }
 
   private static ProblemException wrongLength(long size, long total) {
@@ -447,7 +471,8 @@ public final class Gate implements Calls {
                   new Performed<>(new Listing(list.entries(), list.truncated()), List.of());
               case Message.Failure failure -> throw new ProblemException(problem(failure));
               case Message other -> throw misbehaved(other);
-            });
+            },
+        _ -> listFiles(operation.unkeyed(), sandboxId, path, depth));
   }
 
   @Override
@@ -456,36 +481,42 @@ public final class Gate implements Calls {
         operation,
         sandbox(operation, sandboxId),
         new ToolCall.FileStat(path),
-        call -> new Performed<>(info(ask(call.sandbox(), new Message.StatFile(path))), List.of()));
+        call -> new Performed<>(info(ask(call.sandbox(), new Message.StatFile(path))), List.of()),
+        _ -> statFile(operation.unkeyed(), sandboxId, path));
   }
 
   @Override
   public void removeFile(Operation operation, Id sandboxId, String path, boolean recursive) {
-    perform(
-        operation,
-        sandbox(operation, sandboxId),
-        new ToolCall.FileRemove(path, recursive),
-        call -> {
-          done(ask(call.sandbox(), new Message.RemoveFile(path, recursive)));
-          return new Performed<>(
-              true, List.of(Events.fileChanged(clock.instant(), call.id(), path, "removed", -1)));
-        });
+    boolean _ =
+        perform(
+            operation,
+            sandbox(operation, sandboxId),
+            new ToolCall.FileRemove(path, recursive),
+            call -> {
+              done(ask(call.sandbox(), new Message.RemoveFile(path, recursive)));
+              return new Performed<>(
+                  true,
+                  List.of(Events.fileChanged(clock.instant(), call.id(), path, "removed", -1)));
+            },
+            earlier -> succeeded(operation, earlier));
   }
 
   @Override
   public void moveFile(Operation operation, Id sandboxId, String path, String target) {
-    perform(
-        operation,
-        sandbox(operation, sandboxId),
-        new ToolCall.FileMove(path, target),
-        call -> {
-          done(ask(call.sandbox(), new Message.MoveFile(path, target)));
-          return new Performed<>(
-              true,
-              List.of(
-                  Events.fileChanged(clock.instant(), call.id(), path, "removed", -1),
-                  Events.fileChanged(clock.instant(), call.id(), target, "moved", -1)));
-        });
+    boolean _ =
+        perform(
+            operation,
+            sandbox(operation, sandboxId),
+            new ToolCall.FileMove(path, target),
+            call -> {
+              done(ask(call.sandbox(), new Message.MoveFile(path, target)));
+              return new Performed<>(
+                  true,
+                  List.of(
+                      Events.fileChanged(clock.instant(), call.id(), path, "removed", -1),
+                      Events.fileChanged(clock.instant(), call.id(), target, "moved", -1)));
+            },
+            earlier -> succeeded(operation, earlier));
   }
 
   /// What performing a call gave: its value, and the events besides its end.
@@ -496,9 +527,24 @@ public final class Gate implements Calls {
   }
 
   /// A call that is done at once: decide, record, do, record.
+  ///
+  /// @param again what a repeat under the same idempotency key answers, from the first call: one
+  ///   that changes something does not do so again, one that reads reads again
   private <T> T perform(
-      Operation operation, Sandbox sandbox, ToolCall tool, Performance<T> performance) {
-    Call call = decide(operation, sandbox, tool, false, List.of());
+      Operation operation,
+      Sandbox sandbox,
+      ToolCall tool,
+      Performance<T> performance,
+      Function<Call, T> again) {
+    Optional<Call> earlier = earlier(operation);
+    if (earlier.isPresent()) {
+      return again.apply(earlier.get());
+    }
+    Begun begun = decide(operation, sandbox, tool, false, List.of());
+    Call call = begun.call();
+    if (begun.earlier()) {
+      return again.apply(call);
+    }
     try {
       awaitReady(operation, sandbox.id());
       Performed<T> performed = performance.perform(call);
@@ -526,6 +572,28 @@ public final class Gate implements Calls {
     }
   }
 
+  /// Waits for the end of the first call under an idempotency key.
+  ///
+  /// @return true
+  private boolean succeeded(Operation operation, Call earlier) {
+    Call ended = awaitEnd(operation, earlier, patience.ready());
+    if (!ended.status().ended()) {
+      throw new ProblemException(
+          new Problem.Unavailable(
+              "call-pending",
+              "the first request with this Idempotency-Key is still being done",
+              Duration.ofSeconds(2)));
+    }
+    if (ended.status() != CallStatus.EXITED) {
+      throw new ProblemException(
+          new Problem.Conflict(
+              "call-failed",
+              "the first request with this Idempotency-Key failed: "
+                  + ended.result().map(CallResult::reason).orElse("")));
+    }
+    return true;
+  }
+
   private CallResult failed(Call call, String reason) {
     Instant now = clock.instant();
     return new CallResult(
@@ -540,19 +608,42 @@ public final class Gate implements Calls {
         now);
   }
 
+  /// Records the end, again while the database is away: it has happened. A commit whose outcome was
+  /// open is refused when it is repeated, and so is one after the sandbox was destroyed, which
+  /// ended the call.
   private void end(Call call, CallResult result, List<NewEvent> events) {
     List<Change> changes = new ArrayList<>();
     changes.add(new Change.EndCall(call.id(), result));
     events.forEach(event -> changes.add(new Change.AppendEvent(event)));
     changes.add(new Change.AppendEvent(Events.ended(call.id(), result)));
-    // Refused when the sandbox was destroyed meanwhile, which ended the call.
-    CommitResult _ = store.commit(new Commit(call.sandbox(), changes));
+    Commit commit = new Commit(call.sandbox(), changes);
+    long until = System.nanoTime() + patience.answer().toNanos();
+    try {
+      while (true) {
+        try {
+          CommitResult _ = store.commit(commit);
+          return;
+        } catch (StoreUnavailableException e) {
+          if (System.nanoTime() > until) {
+            throw e;
+          }
+          Thread.sleep(patience.retry());
+        }
+      }
+    } catch (InterruptedException e) {
+      Thread.currentThread().interrupt();
+    } finally {
+      starter.callDone(call.id());
+    }
   }
 
-  /// Evaluates the policy and records call and decision.
+  /// A pending call.
   ///
-  /// @return the pending call
-  private Call decide(
+  /// @param earlier whether an equal request recorded it: it is somebody else's to do
+  private record Begun(Call call, boolean earlier) {}
+
+  /// Evaluates the policy and records call and decision.
+  private Begun decide(
       Operation operation,
       Sandbox sandbox,
       ToolCall tool,
@@ -573,17 +664,17 @@ public final class Gate implements Calls {
             outputs,
             false);
     List<Change> changes = new ArrayList<>(decided.changes());
-    boolean keyed = decided.allowed() && tool instanceof ToolCall.Run;
-    if (keyed) {
+    if (decided.allowed()) {
       recorder.claim(operation, Optional.of(decided.call().id())).ifPresent(changes::add);
     }
-    switch (store.commit(new Commit(sandbox.id(), changes))) {
+    boolean own = decided.allowed() && !(tool instanceof ToolCall.Run);
+    switch (record(new Commit(sandbox.id(), changes), decided.call().id(), own)) {
       case CommitResult.Committed _ -> {}
       case CommitResult.Refused refused -> {
         // An equal request that came first may have changed what this one was refused for.
-        Optional<Call> first = keyed ? earlier(operation) : Optional.empty();
+        Optional<Call> first = decided.allowed() ? earlier(operation) : Optional.empty();
         if (first.isPresent()) {
-          return first.get();
+          return new Begun(first.get(), true);
         }
         switch (refused.refusal()) {
           case QUOTA ->
@@ -610,7 +701,40 @@ public final class Gate implements Calls {
               decided.decision().policy(),
               decided.decision().reason()));
     }
-    return decided.call();
+    return new Begun(decided.call(), false);
+  }
+
+  /// @param own whether the gate does the call itself
+  private CommitResult record(Commit commit, Id call, boolean own) {
+    if (!own) {
+      return store.commit(commit);
+    }
+    starter.callBegins(call);
+    boolean begun = false;
+    try {
+      CommitResult outcome = store.commit(commit);
+      begun = outcome instanceof CommitResult.Committed;
+      return outcome;
+    } finally {
+      if (!begun) {
+        starter.callDone(call);
+      }
+    }
+  }
+
+  /// Binds the operation's idempotency key, where it has one, to a request that may be repeated by
+  /// doing it again: what is left to refuse is another body.
+  private void claim(Operation operation, Call call) {
+    if (earlier(operation).isPresent()) {
+      return;
+    }
+    recorder
+        .claim(operation, Optional.of(call.id()))
+        .ifPresent(claim -> {
+          if (store.commit(Commit.of(call.sandbox(), claim)) instanceof CommitResult.Refused) {
+            Optional<Call> _ = earlier(operation);
+          }
+        });
   }
 
   /// The call that this operation's idempotency key stands for.
@@ -635,12 +759,7 @@ public final class Gate implements Calls {
   }
 
   private Sandbox sandbox(Operation operation, Id id) {
-    return store
-        .sandbox(id)
-        .filter(s -> s.tenant().equals(operation.principal().tenant()))
-        .orElseThrow(() ->
-            new ProblemException(
-                new Problem.NotFound("sandbox-not-found", "there is no sandbox " + id)));
+    return Tenancy.sandbox(store, operation, id);
   }
 
   /// The call, once it runs.

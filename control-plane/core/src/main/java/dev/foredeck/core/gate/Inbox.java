@@ -14,6 +14,7 @@ import org.jspecify.annotations.Nullable;
 /// Bounded, so that an agent that sends faster than the database takes is held back by its own
 /// socket.
 final class Inbox {
+  /// How long the first message of a connection waits for those that follow at once.
   private static final long LINGER_NANOS = 2_000_000;
 
   private final Connection connection;
@@ -24,6 +25,7 @@ final class Inbox {
   private List<Message> waiting = new ArrayList<>();
   private int waitingBytes;
   private boolean closed;
+  private boolean tookFirst;
   private @Nullable IOException failure;
 
   Inbox(Connection connection, int maxMessages, int maxBytes) {
@@ -133,17 +135,24 @@ final class Inbox {
     }
   }
 
-  /// Most commands are short: their start and their end can share a commit. One wait, on which
-  /// nothing depends.
-  @SuppressWarnings("WaitNotInLoop")
+  /// Most commands are short: their start, their output and their end can share a commit. Once for
+  /// a connection, so that a stream is not held up; nothing depends on it.
   private void linger() {
-    if (waiting.size() != 1 || !(waiting.getFirst() instanceof Message.Started) || closed) {
+    if (tookFirst) {
       return;
     }
+    tookFirst = true;
+    long left = LINGER_NANOS;
     try {
-      long _ = changed.awaitNanos(LINGER_NANOS);
+      while (left > 0 && !closed && goesOn(waiting.getLast())) {
+        left = changed.awaitNanos(left);
+      }
     } catch (InterruptedException e) {
       Thread.currentThread().interrupt();
     }
+  }
+
+  private static boolean goesOn(Message message) {
+    return message instanceof Message.Started || message instanceof Message.Output;
   }
 }

@@ -16,6 +16,7 @@ import java.time.Clock;
 import java.time.Instant;
 import java.util.Map;
 import java.util.Optional;
+import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -31,6 +32,7 @@ public final class Launcher implements CallStarter, AutoCloseable {
 
   /// What loops share.
   ///
+  /// @param callsInHand of the gate, which ends them itself
   /// @param began when this control plane began: what was in work before it was another one's
   record Surroundings(
       Store store,
@@ -42,6 +44,7 @@ public final class Launcher implements CallStarter, AutoCloseable {
       Limits limits,
       Patience patience,
       WarmPools pools,
+      Set<Id> callsInHand,
       Instant began) {}
 
   private final Surroundings around;
@@ -84,6 +87,7 @@ public final class Launcher implements CallStarter, AutoCloseable {
             limits,
             patience,
             pools,
+            ConcurrentHashMap.newKeySet(),
             clock.instant());
     this.owner = owner;
   }
@@ -113,8 +117,21 @@ public final class Launcher implements CallStarter, AutoCloseable {
   }
 
   @Override
-  public void callAdded(Id sandbox, Id call) {
-    sandboxChanged(sandbox);
+  public void callAdded(Sandbox sandbox, Call call) {
+    SandboxLoop loop = loops.get(sandbox.id());
+    if (loop == null || !loop.run(sandbox, call)) {
+      sandboxChanged(sandbox.id());
+    }
+  }
+
+  @Override
+  public void callBegins(Id call) {
+    around.callsInHand().add(call);
+  }
+
+  @Override
+  public void callDone(Id call) {
+    around.callsInHand().remove(call);
   }
 
   @Override

@@ -9,6 +9,7 @@ import dev.foredeck.core.Policies;
 import dev.foredeck.core.Problem;
 import dev.foredeck.core.Problem.Violation;
 import dev.foredeck.core.ProblemException;
+import dev.foredeck.core.Tenancy;
 import dev.foredeck.core.Waits;
 import dev.foredeck.core.gate.Call;
 import dev.foredeck.core.gate.CallStarter;
@@ -289,12 +290,7 @@ public final class Provisioning implements Sandboxes {
 
   @Override
   public Sandbox get(Operation operation, Id id) {
-    return store
-        .sandbox(id)
-        .filter(sandbox -> sandbox.tenant().equals(operation.principal().tenant()))
-        .orElseThrow(() ->
-            new ProblemException(
-                new Problem.NotFound("sandbox-not-found", "there is no sandbox " + id)));
+    return Tenancy.sandbox(store, operation, id);
   }
 
   @Override

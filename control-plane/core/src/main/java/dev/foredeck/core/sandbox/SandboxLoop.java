@@ -14,6 +14,7 @@ import dev.foredeck.core.gate.Call;
 import dev.foredeck.core.gate.CallResult;
 import dev.foredeck.core.gate.CallRunner;
 import dev.foredeck.core.gate.CallStatus;
+import dev.foredeck.core.gate.FileSender;
 import dev.foredeck.core.gate.ToolNames;
 import dev.foredeck.core.store.Change;
 import dev.foredeck.core.store.Commit;
@@ -24,13 +25,11 @@ import dev.foredeck.policy.Decision;
 import dev.foredeck.policy.HostPattern;
 import dev.foredeck.policy.Policy;
 import dev.foredeck.protocol.Connection;
-import dev.foredeck.protocol.Limits;
 import dev.foredeck.protocol.Message;
 import java.io.IOException;
 import java.time.Duration;
 import java.time.Instant;
 import java.util.ArrayList;
-import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
@@ -47,7 +46,9 @@ import org.slf4j.LoggerFactory;
 /// it. Reads the row at every turn and changes it only by conditional commits, so that whatever
 /// happened meanwhile (a destroy, a crash) is found.
 ///
-/// Threading: [#run] on one virtual thread; [#wake], [#close] from any.
+/// Threading: [#run()] on one virtual thread; [#run(Sandbox, Call)], [#wake], [#close] from any.
+/// Invariant: a call has at most one runner here. After `tended` is empty no runner is left
+/// unstopped.
 final class SandboxLoop {
   private static final Logger LOG = LoggerFactory.getLogger(SandboxLoop.class);
 
@@ -73,6 +74,10 @@ final class SandboxLoop {
   private volatile @Nullable String agentFault;
   private volatile boolean notBegun;
   private @Nullable Recorded recorded;
+
+  /// The sandbox that calls run in, while this loop lets them.
+  private volatile @Nullable Sandbox tended;
+
   private boolean adopted;
   private long inspectedAt;
 
@@ -105,6 +110,33 @@ final class SandboxLoop {
   void close() {
     closed = true;
     wake();
+  }
+
+  /// Runs a call that was recorded just now without another look at the rows.
+  ///
+  /// @param sandbox read before the call was recorded: its time to live is newer than what this
+  ///   loop knows, and a call is only recorded for a sandbox that is not stopping
+  /// @return false when that is for a turn of the loop to do
+  boolean run(Sandbox sandbox, Call call) {
+    if (!tends(sandbox) || call.status().ended() || expired(sandbox)) {
+      return false;
+    }
+    CallRunner runner =
+        runners.computeIfAbsent(
+            call.id(), _ -> begin(new CallRunner(forRunner(sandbox), sandbox, call), call));
+    if (!tends(sandbox)) {
+      runner.stop();
+      return false;
+    }
+    return true;
+  }
+
+  private boolean tends(Sandbox sandbox) {
+    Sandbox known = tended;
+    return known != null
+        && agentFault == null
+        && !notBegun
+        && known.bootId().equals(sandbox.bootId());
   }
 
   void awaitEnd(long nanos) {
@@ -305,14 +337,8 @@ final class SandboxLoop {
     for (InlineFile file : around.store().files(id)) {
       AgentConnection agent = around.agents().open(id);
       try (Connection connection = agent.connection();
-          Agents.Deadline _ = around.agents().deadline(connection, patience.answer())) {
-        try {
-          send(connection, file);
-        } catch (IOException e) {
-          // The agent says why before it closes.
-          LOG.debug("sandbox {}: sending {} broke off", id, file.path(), e);
-        }
-        switch (connection.receive()) {
+          Agents.Deadline deadline = around.agents().deadline(connection, patience.answer())) {
+        switch (FileSender.send(connection, deadline, file.path(), FileSender.of(file.bytes()))) {
           case Message.FileInfo _ -> {}
           case Message.Failure failure -> throw notWritten(file, failure.message());
           case null -> throw notWritten(file, "the agent closed the connection");
@@ -321,16 +347,6 @@ final class SandboxLoop {
         }
       }
     }
-  }
-
-  private static void send(Connection connection, InlineFile file) throws IOException {
-    connection.send(new Message.WriteFile(file.path(), 0644));
-    byte[] bytes = file.bytes();
-    for (int at = 0; at < bytes.length; at += Limits.CHUNK_BYTES) {
-      int end = Math.min(bytes.length, at + Limits.CHUNK_BYTES);
-      connection.send(new Message.Chunk(Arrays.copyOfRange(bytes, at, end)));
-    }
-    connection.send(new Message.ChunksEnd(bytes.length));
   }
 
   private static IOException notWritten(InlineFile file, String why) {
@@ -395,9 +411,16 @@ final class SandboxLoop {
     }
     for (Call call : around.store().liveCalls(id)) {
       if (ToolNames.runs(call.tool())) {
-        runners.computeIfAbsent(call.id(), _ -> begin(sandbox, call));
+        runners.computeIfAbsent(
+            call.id(), _ -> begin(new CallRunner(forRunner(sandbox), sandbox, call.id()), call));
+      } else if (abandoned(call)) {
+        end(
+            call,
+            CallStatus.LOST,
+            "its end could not be recorded; whether it took effect is unknown");
       }
     }
+    tended = sandbox;
     waitForChange(sandbox);
   }
 
@@ -414,7 +437,20 @@ final class SandboxLoop {
     inspectedAt = System.nanoTime();
     claimed
         .call()
-        .ifPresent(call -> runners.computeIfAbsent(call.id(), _ -> begin(claimed.sandbox(), call)));
+        .ifPresent(call ->
+            runners.computeIfAbsent(
+                call.id(),
+                _ ->
+                    begin(
+                        new CallRunner(forRunner(claimed.sandbox()), claimed.sandbox(), call),
+                        call)));
+    tended = claimed.sandbox();
+  }
+
+  /// Whether a call that is done at once has nobody left who would end it.
+  private boolean abandoned(Call call) {
+    return around.clock().instant().isAfter(call.deadline())
+        && !around.callsInHand().contains(call.id());
   }
 
   /// After a restart: the gateway listens again, and calls of the control plane before this one
@@ -437,34 +473,38 @@ final class SandboxLoop {
     LOG.info("sandbox {}: adopted", id);
   }
 
-  private CallRunner begin(Sandbox sandbox, Call call) {
+  private CallRunner.Surroundings forRunner(Sandbox sandbox) {
     Policy policy = around.policies().byReference(sandbox.policy());
-    CallRunner runner =
-        new CallRunner(
-            new CallRunner.Surroundings(
-                around.store(),
-                around.agents(),
-                around.clock(),
-                around.limits(),
-                patience,
-                policy.maxResultBytes()),
-            sandbox,
-            call.id());
+    return new CallRunner.Surroundings(
+        around.store(),
+        around.agents(),
+        around.clock(),
+        around.limits(),
+        patience,
+        policy.maxResultBytes());
+  }
+
+  private CallRunner begin(CallRunner runner, Call call) {
     Thread.ofVirtual()
         .name("call-" + call.id())
         .start(() -> {
+          // A call that has just ended leaves nothing to look after, unless its sandbox goes too.
+          boolean look = true;
           try {
             switch (runner.run()) {
+              case CALL_ENDED -> look = call.destroysSandbox();
               case AGENT_FAILED -> agentFault = runner.agentFault();
               case NOT_BEGUN -> notBegun = true;
-              case CALL_ENDED, STOPPED -> {}
+              case STOPPED -> {}
             }
           } catch (RuntimeException e) {
             LOG.error("call {}: a fault of the control plane", call.id(), e);
             agentFault = "a fault of the control plane ended call " + call.id();
           } finally {
             runners.remove(call.id());
-            wake();
+            if (look) {
+              wake();
+            }
           }
         });
     return runner;
@@ -546,6 +586,7 @@ final class SandboxLoop {
   }
 
   private void stopRunners() {
+    tended = null;
     runners.values().forEach(CallRunner::stop);
     long end = System.nanoTime() + patience.stop().toNanos();
     while (!runners.isEmpty() && System.nanoTime() < end) {

@@ -156,7 +156,7 @@ final class GateTest {
         List.of(
             () -> gate().start(STRANGER, sandbox.id(), process("true"), false, List.of()),
             () -> gate().get(STRANGER, call.id()),
-            () -> gate().awaitEnd(STRANGER, call.id(), Duration.ZERO),
+            () -> gate().awaitEnd(STRANGER, call, Duration.ZERO),
             () -> gate().output(STRANGER, call.id(), Channel.STDOUT, 0, 1),
             () -> gate().outputs(STRANGER, call.id()),
             () -> gate().outputFile(STRANGER, call.id(), "x"),

@@ -197,14 +197,7 @@ public final class FakeAgent {
         }
       }
       case Message.Release release -> {
-        lock.lock();
-        try {
-          if (processes.remove(release.callId()) != null) {
-            released.add(release.callId());
-          }
-        } finally {
-          lock.unlock();
-        }
+        release(release.callId());
         connection.send(new Message.Done());
       }
       case Message.Ping _ -> connection.send(new Message.Done());
@@ -329,9 +322,7 @@ public final class FakeAgent {
             .name("acks-" + process.start.callId())
             .start(() -> {
               try {
-                while (connection.receive() instanceof Message.Ack ack) {
-                  process.acknowledge(ack.channel(), ack.offset());
-                }
+                listen(process, connection);
               } catch (IOException _) {
                 // It left: as good as its end.
               } finally {
@@ -360,6 +351,35 @@ public final class FakeAgent {
           return;
         }
       }
+    }
+  }
+
+  /// Acknowledgements and the release, which come on the call's own connection.
+  private void listen(FakeProcess process, Connection connection) throws IOException {
+    while (true) {
+      switch (connection.receive()) {
+        case Message.Ack ack -> process.acknowledge(ack.channel(), ack.offset());
+        case Message.Release release when release.callId().equals(process.start.callId()) -> {
+          requests.add(release);
+          release(release.callId());
+          connection.send(new Message.Done());
+        }
+        case null -> {
+          return;
+        }
+        case Message other -> throw new IOException("unexpected " + other);
+      }
+    }
+  }
+
+  private void release(String callId) {
+    lock.lock();
+    try {
+      if (processes.remove(callId) != null) {
+        released.add(callId);
+      }
+    } finally {
+      lock.unlock();
     }
   }
 

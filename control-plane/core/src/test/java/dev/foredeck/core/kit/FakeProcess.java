@@ -326,7 +326,7 @@ public final class FakeProcess {
   }
 
   /// @return bytes accepted in all, or -1 for a wrong offset, -2 where stdin is closed
-  long stdin(long offset, byte[] bytes, boolean end) {
+  public long stdin(long offset, byte[] bytes, boolean end) {
     lock.lock();
     try {
       if (!start.stdin() || ended != null) {

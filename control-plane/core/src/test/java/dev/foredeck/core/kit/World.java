@@ -199,7 +199,7 @@ public final class World implements AutoCloseable {
   }
 
   public Call ended(Id call) {
-    Call ended = plane().gate.awaitEnd(ControlPlane.OPERATION, call, tenSeconds());
+    Call ended = plane().gate.awaitEnd(ControlPlane.OPERATION, call(call), tenSeconds());
     if (!ended.status().ended()) {
       throw new AssertionError("the call has not ended but is " + ended.status());
     }
