@@ -155,6 +155,7 @@ final class ControlPlane implements AutoCloseable {
             gate,
             new LogFeeds(store, limits),
             keys,
+            pools,
             limits,
             Listen.at(configuration.listenHost(), configuration.listenPort()),
             () -> store.healthy() ? Optional.empty() : Optional.of("the database does not answer"),
