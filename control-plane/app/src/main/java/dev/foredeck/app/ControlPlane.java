@@ -172,6 +172,7 @@ final class ControlPlane implements AutoCloseable {
             gate,
             new LogFeeds(store, limits),
             keys,
+            pools,
             limits,
             Listen.at(configuration.listenHost(), configuration.listenPort()),
             () ->

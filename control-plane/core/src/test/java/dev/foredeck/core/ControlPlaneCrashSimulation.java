@@ -16,6 +16,10 @@ import dev.foredeck.core.kit.Mortality;
 import dev.foredeck.core.kit.Mortality.Crash;
 import dev.foredeck.core.kit.Mortality.Fate;
 import dev.foredeck.core.kit.ShiftedClock;
+import dev.foredeck.core.pool.PoolPace;
+import dev.foredeck.core.pool.PoolSetting;
+import dev.foredeck.core.pool.PoolSize;
+import dev.foredeck.core.pool.WarmSandbox;
 import dev.foredeck.core.sandbox.InlineFile;
 import dev.foredeck.core.sandbox.Phase;
 import dev.foredeck.core.sandbox.ProvisionRequest;
@@ -32,6 +36,8 @@ import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
+import java.util.OptionalInt;
+import java.util.OptionalLong;
 import java.util.Random;
 import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
@@ -47,9 +53,9 @@ import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 
-/// Kills the control plane at seeded points, one to four times a run, while sandboxes are launched,
-/// print random bytes on both channels and are destroyed, and asserts after each run that nothing
-/// was lost, repeated or left.
+/// Kills the control plane at seeded points, one to four times a run, while warm pools are filled,
+/// claimed from and drained, sandboxes are launched, print random bytes on both channels and are
+/// destroyed, and asserts after each run that nothing was lost, repeated or left.
 ///
 /// Store and backend survive a crash; of the control plane only what it has committed or asked the
 /// backend for does. A seed fixes what is done and where it is killed; the order of threads in
@@ -85,7 +91,30 @@ final class ControlPlaneCrashSimulation {
           "send.after.Release",
           "destroy.before",
           "destroy.half",
-          "destroy.after");
+          "destroy.after",
+          "egress.open",
+          "commit.before.AddWarm",
+          "commit.after.AddWarm",
+          "commit.before.MoveWarm",
+          "commit.after.MoveWarm",
+          "commit.before.Claim",
+          "commit.after.Claim",
+          "commit.before.TakeWarm",
+          "commit.after.TakeWarm");
+
+  private static final PoolPace POOL_PACE =
+      new PoolPace(
+          Duration.ofHours(1),
+          Duration.ofMinutes(1),
+          Duration.ofSeconds(30),
+          Duration.ofMillis(20),
+          Duration.ofMillis(1),
+          Duration.ofMillis(1),
+          Duration.ofMillis(20),
+          Duration.ofMillis(20));
+
+  /// Sandboxes that were claimed from a pool, over all runs.
+  private static final AtomicInteger CLAIMED = new AtomicInteger();
 
   private static final String POLICY =
       """
@@ -162,6 +191,7 @@ final class ControlPlaneCrashSimulation {
     }
     if (SEEDS >= 500) {
       assertThat(MET.keySet()).as("points at which control planes died").containsAll(POINTS);
+      assertThat(CLAIMED.get()).as("sandboxes that were claimed").isGreaterThan(SEEDS / 4);
     }
   }
 
@@ -195,7 +225,9 @@ final class ControlPlaneCrashSimulation {
   }
 
   /// What a program is to print.
-  private record Script(byte[] stdout, byte[] stderr, int exitCode, long chunks) {}
+  ///
+  /// @param input whether the sandbox came with a file
+  private record Script(byte[] stdout, byte[] stderr, int exitCode, long chunks, boolean input) {}
 
   /// One seed's run: what outlives control planes, and the client that works through them.
   private static final class Run {
@@ -211,6 +243,7 @@ final class ControlPlaneCrashSimulation {
     private final List<Id> sandboxes = new ArrayList<>();
     private final Map<Id, String> scriptOf = new HashMap<>();
     private final byte[] input = new byte[100_000];
+    private volatile List<PoolSetting> pools;
     private volatile Life life;
     private volatile boolean over;
 
@@ -228,7 +261,9 @@ final class ControlPlaneCrashSimulation {
                 .computeIfAbsent(self.start().callId(), _ -> new AtomicInteger())
                 .incrementAndGet();
             Script script = scripts.get(name);
-            if (script == null || !java.util.Arrays.equals(self.agent().file("in.bin"), input)) {
+            if (script == null
+                || (script.input()
+                    && !java.util.Arrays.equals(self.agent().file("in.bin"), input))) {
               return 99;
             }
             Random order = new Random(script.chunks());
@@ -249,13 +284,18 @@ final class ControlPlaneCrashSimulation {
             self.agent().write(name + ".out", script.stdout());
             return script.exitCode();
           });
+      this.pools = random.nextInt(4) == 0 ? List.of() : List.of(pool(random.nextInt(1, 3)));
       int crashes = random.nextInt(1, 5);
       for (int i = 0; i < crashes; i++) {
         if (random.nextInt(3) == 0) {
           fates.add(new Fate("", random.nextInt(1, 60)));
         } else {
           String point = POINTS.get(random.nextInt(POINTS.size()));
-          int most = point.startsWith("commit") || point.contains("Ack") ? 12 : 2;
+          boolean often =
+              point.equals("commit.before")
+                  || point.equals("commit.after")
+                  || point.contains("Ack");
+          int most = often ? 12 : 2;
           fates.add(new Fate(point, random.nextInt(1, most + 1)));
         }
       }
@@ -275,8 +315,10 @@ final class ControlPlaneCrashSimulation {
             new ControlPlane(
                 new MortalStore(store, mortality),
                 driver,
-                new FakeGateway(),
+                new FakeGateway(mortality),
                 Map.of("default", POLICY),
+                pools,
+                POOL_PACE,
                 clock,
                 ids,
                 Limits.DEFAULT,
@@ -286,7 +328,23 @@ final class ControlPlaneCrashSimulation {
       void begin() {
         plane.launcher.adopt();
         plane.reaper.start();
+        plane.pools.start();
       }
+
+      void end() {
+        plane.reaper.close();
+        plane.pools.close();
+      }
+    }
+
+    private static PoolSetting pool(int floor) {
+      return new PoolSetting(
+          Optional.empty(),
+          Optional.empty(),
+          OptionalInt.empty(),
+          OptionalLong.empty(),
+          OptionalLong.empty(),
+          new PoolSize(floor, 4));
     }
 
     private Fate nextFate() {
@@ -309,7 +367,7 @@ final class ControlPlaneCrashSimulation {
     void give() {
       over = true;
       life.mortality.die();
-      life.plane.reaper.close();
+      life.end();
     }
 
     /// Starts the next control plane when one has died.
@@ -323,7 +381,7 @@ final class ControlPlaneCrashSimulation {
             // It died at its beginning.
           }
           now.mortality.awaitDeath();
-          now.plane.reaper.close();
+          now.end();
           if (!over) {
             clock.advance(Duration.ofMillis(5));
             life = new Life(nextFate());
@@ -355,28 +413,31 @@ final class ControlPlaneCrashSimulation {
       return ControlPlane.keyed(route, key, Hashes.sha256(key));
     }
 
-    private ToolCall.ProcessStart script(String name) {
+    private ToolCall.ProcessStart script(String name, boolean withInput) {
       byte[] stdout = new byte[random.nextInt(0, 20_000)];
       byte[] stderr = new byte[random.nextInt(0, 12_000)];
       random.nextBytes(stdout);
       random.nextBytes(stderr);
-      scripts.put(name, new Script(stdout, stderr, random.nextInt(0, 5), random.nextLong()));
+      scripts.put(
+          name, new Script(stdout, stderr, random.nextInt(0, 5), random.nextLong(), withInput));
       return ControlPlane.process("noise", name);
     }
 
     private void work(ExecutorService threads) throws Exception {
       int many = random.nextInt(1, 3);
+      awaitWarm();
       List<ProvisionRequest> requests = new ArrayList<>();
       List<Future<Map<Id, Map<Channel, byte[]>>>> feeds = new ArrayList<>();
       for (int i = 0; i < many; i++) {
         String name = "s" + i;
         boolean oneCall = random.nextBoolean();
+        boolean files = random.nextBoolean();
         Optional<ToolCall.Run> run =
-            oneCall ? Optional.of(script(name + "first")) : Optional.empty();
+            oneCall ? Optional.of(script(name + "first", files)) : Optional.empty();
         ProvisionRequest request =
             ControlPlane.request(
                 run,
-                List.of(new InlineFile("in.bin", input)),
+                files ? List.of(new InlineFile("in.bin", input)) : List.of(),
                 oneCall ? List.of(name + "first.out", "absent") : List.of());
         requests.add(request);
         Provisioned made =
@@ -388,7 +449,7 @@ final class ControlPlaneCrashSimulation {
           int calls = random.nextInt(1, 4);
           for (int j = 0; j < calls; j++) {
             String callName = name + "c" + j;
-            ToolCall.ProcessStart start = script(callName);
+            ToolCall.ProcessStart start = script(callName, files);
             Call call =
                 ask(plane ->
                     plane.gate.start(
@@ -419,11 +480,32 @@ final class ControlPlaneCrashSimulation {
             ask(plane -> plane.sandboxes.create(keyed("POST /v1/sandboxes", name), request));
         assertThat(again.sandbox().id()).as("a repeated create").isEqualTo(sandboxes.get(i));
       }
+      // The lives to come have no pool: they drain what this one leaves.
+      pools = List.of();
+      boolean drained =
+          ask(plane -> {
+            boolean all = plane.pools.drain(Duration.ofSeconds(30));
+            // One that died meanwhile did not drain, and it is the next one's to do.
+            plane.store.healthy();
+            return all;
+          });
+      assertThat(drained).as("drained").isTrue();
       Map<Id, Map<Channel, byte[]>> fed = new HashMap<>();
       for (Future<Map<Id, Map<Channel, byte[]>>> feed : feeds) {
         fed.putAll(feed.get());
       }
       verify(fed);
+    }
+
+    /// Gives the pool, if there is one, a little time.
+    private void awaitWarm() throws InterruptedException {
+      long end = System.nanoTime() + Duration.ofSeconds(1).toNanos();
+      while (!pools.isEmpty()
+          && store.warmSandboxes("here").stream()
+              .noneMatch(warm -> warm.state() == WarmSandbox.State.WARM)
+          && System.nanoTime() < end) {
+        Thread.sleep(1);
+      }
     }
 
     /// A reader with a cursor that outlives the control planes it reads from.
@@ -532,11 +614,24 @@ final class ControlPlaneCrashSimulation {
                     .toList())
             .doesNotHaveDuplicates();
         assertThat(events.getLast().data().path("phase").asText()).isEqualTo("gone");
+        List<String> phases =
+            events.stream()
+                .filter(event -> event.type().equals("sandbox.phase"))
+                .map(event -> event.data().path("phase").asText())
+                .toList();
+        assertThat(phases.stream().filter("requested"::equals)).as("phases").hasSize(1);
+        assertThat(phases.stream().filter("ready"::equals)).as("phases").hasSizeLessThan(2);
+        if (events.stream()
+            .anyMatch(e -> e.data().path("reason").asText().equals("claimed from the pool"))) {
+          CLAIMED.incrementAndGet();
+        }
       }
       assertThat(store.sandboxes(ControlPlane.TENANT, Map.of(), Set.of(), Optional.empty(), 100))
           .as("sandboxes made")
           .hasSize(sandboxes.size());
+      assertThat(sandboxes).as("each a sandbox of its own").doesNotHaveDuplicates();
       assertThat(store.liveSandboxes("here")).isEmpty();
+      assertThat(store.warmSandboxes("here")).isEmpty();
       long end = System.nanoTime() + Duration.ofSeconds(20).toNanos();
       while (!backend.states().isEmpty() && System.nanoTime() < end) {
         Thread.sleep(1);

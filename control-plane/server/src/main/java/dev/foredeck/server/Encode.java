@@ -5,10 +5,12 @@ import com.fasterxml.jackson.databind.node.ObjectNode;
 import dev.foredeck.core.Events;
 import dev.foredeck.core.Id;
 import dev.foredeck.core.Json;
+import dev.foredeck.core.Resources;
 import dev.foredeck.core.gate.Call;
 import dev.foredeck.core.gate.CallResult;
 import dev.foredeck.core.gate.Calls.Listing;
 import dev.foredeck.core.gate.Calls.Output;
+import dev.foredeck.core.pool.Pools;
 import dev.foredeck.core.sandbox.Sandbox;
 import dev.foredeck.core.store.Event;
 import dev.foredeck.core.store.Store.ApiKey;
@@ -35,11 +37,7 @@ final class Encode {
             .put("phase", sandbox.phase().wireName())
             .put("reason", sandbox.reason())
             .put("template", sandbox.template());
-    json.putObject("resources")
-        .put("cpu", Quantity.writeCpu(sandbox.resources().cpuMillis()))
-        .put("memory", Quantity.writeSize(sandbox.resources().memoryBytes()))
-        .put("disk", Quantity.writeSize(sandbox.resources().diskBytes()))
-        .put("pids", sandbox.resources().pids());
+    json.set("resources", resources(sandbox.resources()));
     json.put("policy", sandbox.policy());
     ObjectNode labels = json.putObject("labels");
     new TreeMap<>(sandbox.labels()).forEach(labels::put);
@@ -139,6 +137,33 @@ final class Encode {
     ArrayNode entries = json.putArray("entries");
     listing.entries().forEach(entry -> entries.add(file(entry)));
     return json.put("truncated", listing.truncated());
+  }
+
+  private static ObjectNode resources(Resources resources) {
+    return Json.object()
+        .put("cpu", Quantity.writeCpu(resources.cpuMillis()))
+        .put("memory", Quantity.writeSize(resources.memoryBytes()))
+        .put("disk", Quantity.writeSize(resources.diskBytes()))
+        .put("pids", resources.pids());
+  }
+
+  static ObjectNode pool(Pools.State pool) {
+    ObjectNode json =
+        Json.object().put("key", pool.key().name()).put("template", pool.key().template());
+    json.set("resources", resources(pool.key().resources()));
+    json.put("policy", pool.policy())
+        .put("target", pool.target())
+        .put("floor", pool.size().floor())
+        .put("ceiling", pool.size().ceiling())
+        .put("warm", pool.warm())
+        .put("warming", pool.warming())
+        .put("claimsPerMinute", Math.round(pool.claimsPerMinute() * 10) / 10.0);
+    pool.lastFailure()
+        .ifPresent(failure ->
+            json.putObject("lastFailure")
+                .put("reason", failure.reason())
+                .put("at", time(failure.at())));
+    return json;
   }
 
   static ObjectNode key(ApiKey key) {

@@ -8,6 +8,7 @@ import dev.foredeck.core.ProblemException;
 import dev.foredeck.core.feed.Feeds;
 import dev.foredeck.core.feed.Feeds.Feed;
 import dev.foredeck.core.gate.Calls;
+import dev.foredeck.core.pool.Pools;
 import dev.foredeck.core.sandbox.Sandboxes;
 import dev.foredeck.core.store.Store.StoreUnavailableException;
 import dev.foredeck.server.Answer.AnswerException;
@@ -89,6 +90,7 @@ public final class ForedeckServer implements AutoCloseable {
       Calls calls,
       Feeds feeds,
       Keys keys,
+      Pools pools,
       Limits limits,
       Listen listen,
       Supplier<Optional<String>> unready,
@@ -112,6 +114,7 @@ public final class ForedeckServer implements AutoCloseable {
                 callDoor,
                 new FileDoor(calls),
                 new KeyDoor(keys, decode),
+                new PoolDoor(pools),
                 new HealthDoor(unready)));
     this.edge =
         new Exchange.Edge() {
@@ -154,6 +157,7 @@ public final class ForedeckServer implements AutoCloseable {
       CallDoor calls,
       FileDoor files,
       KeyDoor keys,
+      PoolDoor pools,
       HealthDoor health) {
     Access developer = Access.DEVELOPER;
     Access operator = Access.OPERATOR;
@@ -213,7 +217,8 @@ public final class ForedeckServer implements AutoCloseable {
             "GET", call + "/outputs/{path}", developer, Body.NONE, NO_QUERY, calls::outputFile),
         new Route("POST", "/v1/keys", operator, Body.JSON, NO_QUERY, keys::create),
         new Route("GET", "/v1/keys", operator, Body.NONE, NO_QUERY, keys::list),
-        new Route("DELETE", "/v1/keys/{id}", operator, Body.NONE, NO_QUERY, keys::revoke));
+        new Route("DELETE", "/v1/keys/{id}", operator, Body.NONE, NO_QUERY, keys::revoke),
+        new Route("GET", "/v1/pools", operator, Body.NONE, NO_QUERY, pools::list));
   }
 
   Router router() {

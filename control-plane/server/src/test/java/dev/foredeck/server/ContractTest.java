@@ -142,6 +142,9 @@ class ContractTest {
     server.core.files.put("a", new byte[1]);
     assertNamed("File", RunningServer.json(server.get("/v1/sandboxes/" + id + "/files/a?stat=1")));
     assertNamed("Listing", RunningServer.json(server.get("/v1/sandboxes/" + id + "/files")));
+    JsonNode pools = RunningServer.json(server.as(FakeCore.OPERATOR, "GET", "/v1/pools", ""));
+    assertNamed("PoolList", pools);
+    assertNamed("Pool", pools.path("pools").get(0));
     assertNamed("SandboxPage", RunningServer.json(server.get("/v1/sandboxes?limit=1")));
   }
 

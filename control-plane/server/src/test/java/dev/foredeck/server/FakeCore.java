@@ -19,6 +19,9 @@ import dev.foredeck.core.gate.CallResult;
 import dev.foredeck.core.gate.CallStatus;
 import dev.foredeck.core.gate.Calls;
 import dev.foredeck.core.gate.ToolCall;
+import dev.foredeck.core.pool.PoolKey;
+import dev.foredeck.core.pool.PoolSize;
+import dev.foredeck.core.pool.Pools;
 import dev.foredeck.core.sandbox.Phase;
 import dev.foredeck.core.sandbox.ProvisionRequest;
 import dev.foredeck.core.sandbox.Sandbox;
@@ -28,6 +31,7 @@ import dev.foredeck.core.store.NewEvent;
 import dev.foredeck.core.store.Store.ApiKey;
 import dev.foredeck.core.store.TenantCursor;
 import dev.foredeck.core.store.TenantEvent;
+import dev.foredeck.policy.Boundary;
 import dev.foredeck.protocol.Channel;
 import dev.foredeck.protocol.Message.FileInfo;
 import dev.foredeck.protocol.Message.FileKind;
@@ -389,6 +393,31 @@ final class FakeCore {
             lock.unlock();
           }
         }
+      };
+
+  final Pools pools =
+      operation -> {
+        asked(operation);
+        Instant then = NOW.minusSeconds(9);
+        return List.of(
+            new Pools.State(
+                new PoolKey("host", new Resources(500, 1L << 28, 1L << 26, 64), Boundary.NONE),
+                "default@1",
+                new PoolSize(1, 4),
+                2,
+                1,
+                1,
+                3.4567,
+                Optional.of(new Pools.Failure("runc failed", then))),
+            new Pools.State(
+                new PoolKey("host", new Resources(500, 1L << 28, 1L << 26, 64), Boundary.NONE),
+                "default@1",
+                new PoolSize(0, 1),
+                0,
+                0,
+                0,
+                0,
+                Optional.empty()));
       };
 
   final Sandboxes doorSandboxes =

@@ -57,6 +57,7 @@ class GoldenTest {
               .body());
       String id = server.core.sandboxes.keySet().iterator().next().value();
       assertGolden("events", server.get("/v1/sandboxes/" + id + "/events").body());
+      assertGolden("pools", server.as(FakeCore.OPERATOR, "GET", "/v1/pools", "").body());
       assertGolden("listing", server.get("/v1/sandboxes/" + id + "/files").body());
     }
   }

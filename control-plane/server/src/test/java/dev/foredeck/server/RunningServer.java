@@ -44,6 +44,7 @@ final class RunningServer implements AutoCloseable {
             core.doorCalls,
             core.feeds,
             core.keys,
+            core.pools,
             limits,
             listen,
             () -> unready,

@@ -1,6 +1,7 @@
 package dev.foredeck.core.kit;
 
 import dev.foredeck.core.Id;
+import dev.foredeck.core.driver.DriverException;
 import dev.foredeck.core.egress.EgressGateway;
 import dev.foredeck.core.egress.EgressPath;
 import java.io.IOException;
@@ -15,6 +16,15 @@ public final class FakeGateway implements EgressGateway {
   private final Map<Id, Way> ways = new ConcurrentHashMap<>();
   private final Map<Id, Flow> underWay = new ConcurrentHashMap<>();
   private final AtomicInteger failures = new AtomicInteger();
+  private final Fault fault;
+
+  public FakeGateway() {
+    this(Fault.NONE);
+  }
+
+  public FakeGateway(Fault fault) {
+    this.fault = fault;
+  }
 
   /// The next `n` attempts to listen fail.
   public void failNext(int n) {
@@ -24,6 +34,11 @@ public final class FakeGateway implements EgressGateway {
   @Override
   public void open(Id sandbox, EgressPath path, EgressRules rules, FlowRecorder flows)
       throws IOException {
+    try {
+      fault.at("egress.open");
+    } catch (DriverException e) {
+      throw new IOException(e);
+    }
     if (failures.getAndUpdate(n -> Math.max(0, n - 1)) > 0) {
       throw new IOException("the address is in use");
     }

@@ -6,6 +6,7 @@ import dev.foredeck.core.pool.WarmSandbox;
 import dev.foredeck.core.sandbox.InlineFile;
 import dev.foredeck.core.sandbox.Phase;
 import dev.foredeck.core.sandbox.Sandbox;
+import dev.foredeck.core.store.Change;
 import dev.foredeck.core.store.Commit;
 import dev.foredeck.core.store.CommitResult;
 import dev.foredeck.core.store.Event;
@@ -34,10 +35,24 @@ public final class MortalStore implements Store {
   public CommitResult commit(Commit commit) {
     return mortality.undivided(() -> {
       mortality.at("commit.before");
+      Optional<String> warm = ofPool(commit);
+      warm.ifPresent(kind -> mortality.at("commit.before." + kind));
       CommitResult result = inner.commit(commit);
       mortality.at("commit.after");
+      warm.ifPresent(kind -> mortality.at("commit.after." + kind));
       return result;
     });
+  }
+
+  /// What a commit does to a warm sandbox, as a point to die at: `AddWarm`, `Claim`, ...
+  private static Optional<String> ofPool(Commit commit) {
+    Change first = commit.changes().getFirst();
+    return switch (first) {
+      case Change.TakeWarm _ when commit.changes().size() > 1 -> Optional.of("Claim");
+      case Change.TakeWarm _, Change.MoveWarm _, Change.AddWarm _ ->
+          Optional.of(first.getClass().getSimpleName());
+      default -> Optional.empty();
+    };
   }
 
   @Override
