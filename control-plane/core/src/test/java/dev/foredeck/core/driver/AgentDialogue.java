@@ -18,7 +18,7 @@ import org.jspecify.annotations.Nullable;
 /// One call on a greeted connection, as the gate would make it, for tests: starts or attaches,
 /// acknowledges what arrives, checks offsets, and collects everything until the end.
 public final class AgentDialogue {
-  private static final String PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+  static final String PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
   private AgentDialogue() {}
 
