@@ -75,6 +75,8 @@ set -- $flags
   echo "-m"
   echo "dev.foredeck.agent/dev.foredeck.agent.Agent"
 } > "$work/image/argv"
+# The same without the program, for `bin/java @options`: where the command must be known before the bundle is.
+tail -n +2 "$work/image/argv" > "$work/image/options"
 echo "$key" > "$work/image/key"
 # Read by a sandbox's unprivileged user.
 chmod -R go+rX "$work/image"
