@@ -51,7 +51,14 @@ flags="-XX:+UseSerialGC
 -Djdk.virtualThreadScheduler.parallelism=2
 --enable-native-access=dev.foredeck.agent"
 
-# The training run: an agent that is its own control plane, in a folder of its own.
+# The training run: an agent that is its own control plane, in a folder of its own. The certificate
+# is what a deployment shows over a network, and is gone with the folder's training.p12.
+"$JAVA_HOME/bin/keytool" -genkeypair -alias training -keyalg EC -groupname secp256r1 -dname CN=training \
+  -storetype PKCS12 -keystore "$work/training.p12" -storepass training > "$work/training.log" 2>&1 || {
+  cat "$work/training.log" >&2
+  echo "bundle.sh: no certificate was made" >&2
+  exit 1
+}
 set -- $flags
 "$work/image/bin/java" "$@" -XX:AOTCacheOutput="$work/image/agent.aot" -Xlog:aot=off -Xlog:cds=off \
   -m dev.foredeck.agent/dev.foredeck.agent.Training "$work" > "$work/training.log" 2>&1 || {
@@ -68,6 +75,8 @@ set -- $flags
   echo "-m"
   echo "dev.foredeck.agent/dev.foredeck.agent.Agent"
 } > "$work/image/argv"
+# The same without the program, for `bin/java @options`: where the command must be known before the bundle is.
+tail -n +2 "$work/image/argv" > "$work/image/options"
 echo "$key" > "$work/image/key"
 # Read by a sandbox's unprivileged user.
 chmod -R go+rX "$work/image"

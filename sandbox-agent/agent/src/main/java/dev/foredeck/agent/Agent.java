@@ -38,25 +38,34 @@ public final class Agent {
         new Requests(new ProcessTable(children, pump), Subtree.at(settings.workspace()));
     start("reaper", children::reap);
     start("pump", pump);
-    settings
-        .egressSocket()
-        .ifPresent(socket -> {
-          Bridge bridge = new Bridge(settings.bridgePort(), socket);
-          start("bridge", () -> untilInterrupted(bridge::run));
-        });
-    Greeter greeter =
-        new Greeter(new UnixDialler(settings.controlSocket()), greeting(settings), requests);
-    // Two spare connections: a request that follows another at once need not wait for a greeting.
-    start("greeter", () -> untilInterrupted(greeter::run));
-    greeter.run();
+    switch (settings.reach()) {
+      case Settings.Reach.Dial dial -> {
+        dial.egressSocket().ifPresent(socket -> bridge(settings, GatewayDialler.unix(socket)));
+        Greeter greeter = new Greeter(greeting(dial.token()), requests);
+        UnixDialler dialler = new UnixDialler(dial.controlSocket());
+        // Two spare connections: a request that follows another at once need not wait for a
+        // greeting.
+        start("greeter", () -> untilInterrupted(() -> greeter.dial(dialler)));
+        greeter.dial(dialler);
+      }
+      case Settings.Reach.Listen listen -> {
+        GatewayDialler.Pinned gateway = new GatewayDialler.Pinned(listen.pin());
+        bridge(settings, gateway);
+        new Listener(listen, new Greeter(greeting(""), requests), gateway).run();
+      }
+    }
   }
 
-  private static Message.Greeting greeting(Settings settings) {
+  private static void bridge(Settings settings, GatewayDialler gateway) {
+    Bridge bridge = new Bridge(settings.bridgePort(), gateway);
+    start("bridge", () -> untilInterrupted(bridge::run));
+  }
+
+  private static Message.Greeting greeting(String token) {
     // Names this life of the agent: the start in nanoseconds of two clocks.
     String bootId =
         String.format(Locale.ROOT, "%x-%x", System.currentTimeMillis(), System.nanoTime());
-    return new Message.Greeting(
-        Limits.PROTOCOL_MIN, Limits.PROTOCOL_MAX, bootId, settings.token(), VERSION);
+    return new Message.Greeting(Limits.PROTOCOL_MIN, Limits.PROTOCOL_MAX, bootId, token, VERSION);
   }
 
   private interface Task {

@@ -4,15 +4,12 @@ import java.io.IOException;
 import java.net.InetAddress;
 import java.net.InetSocketAddress;
 import java.net.StandardProtocolFamily;
-import java.net.UnixDomainSocketAddress;
-import java.nio.ByteBuffer;
 import java.nio.channels.ServerSocketChannel;
 import java.nio.channels.SocketChannel;
-import java.nio.file.Path;
 import java.util.concurrent.Semaphore;
 
-/// Leads a port on the sandbox's loopback to the egress gateway's unix socket. Copies bytes and
-/// decides nothing: the gateway does.
+/// Leads a port on the sandbox's loopback to the egress gateway. Copies bytes and decides nothing:
+/// the gateway does.
 ///
 /// Threads: one accepts, two virtual threads copy for each connection.
 final class Bridge {
@@ -21,12 +18,12 @@ final class Bridge {
   private static final long RETRY_MILLIS = 500;
 
   private final int port;
-  private final UnixDomainSocketAddress gateway;
+  private final GatewayDialler gateway;
   private final Semaphore connections = new Semaphore(CONNECTIONS);
 
-  Bridge(int port, Path gateway) {
+  Bridge(int port, GatewayDialler gateway) {
     this.port = port;
-    this.gateway = UnixDomainSocketAddress.of(gateway);
+    this.gateway = gateway;
   }
 
   /// Serves for ever; where the port is taken, tries again until it is free.
@@ -59,10 +56,9 @@ final class Bridge {
     }
   }
 
-  private void serve(SocketChannel client) {
-    try (client;
-        SocketChannel upstream = SocketChannel.open(StandardProtocolFamily.UNIX)) {
-      boolean _ = upstream.connect(gateway);
+  private void serve(SocketChannel accepted) {
+    try (Duplex client = Duplex.of(accepted);
+        Duplex upstream = gateway.dial()) {
       Thread back = Thread.ofVirtual().start(() -> copy(upstream, client));
       copy(client, upstream);
       back.join();
@@ -76,28 +72,16 @@ final class Bridge {
   }
 
   /// Copies one direction to its end, and passes the end on; an error ends both directions.
-  private static void copy(SocketChannel from, SocketChannel to) {
-    ByteBuffer buffer = ByteBuffer.allocate(COPY_BYTES);
+  private static void copy(Duplex from, Duplex to) {
+    byte[] buffer = new byte[COPY_BYTES];
     try {
-      while (from.read(buffer) >= 0) {
-        buffer.flip();
-        while (buffer.hasRemaining()) {
-          int _ = to.write(buffer);
-        }
-        buffer.clear();
+      for (int n = from.in().read(buffer); n >= 0; n = from.in().read(buffer)) {
+        to.out().write(buffer, 0, n);
       }
-      SocketChannel _ = to.shutdownOutput();
+      to.endOutput();
     } catch (IOException _) {
-      close(from);
-      close(to);
-    }
-  }
-
-  private static void close(SocketChannel channel) {
-    try {
-      channel.close();
-    } catch (IOException _) {
-      // Closed is closed.
+      from.close();
+      to.close();
     }
   }
 }

@@ -7,10 +7,10 @@ import dev.foredeck.protocol.Wire.MalformedMessageException;
 import java.io.IOException;
 import java.util.concurrent.Semaphore;
 
-/// Keeps greeted connections spare for the control plane's next requests, for ever: a control plane
-/// that is gone comes back, and finds the processes of before.
+/// Greets the control plane, and has the request that follows served.
 ///
-/// Threads: each thread in [#run] keeps one spare; each request gets a virtual thread of its own.
+/// Threads: each thread in [#dial] keeps one greeted connection spare; each request gets a virtual
+/// thread of its own.
 final class Greeter {
   /// Connections at a time: each known process may have its reader and as many more requests.
   private static final int CONNECTIONS = 160;
@@ -18,24 +18,24 @@ final class Greeter {
   private static final long FIRST_PAUSE_MILLIS = 10;
   private static final long LAST_PAUSE_MILLIS = 500;
 
-  private final Transport transport;
   private final Message.Greeting greeting;
   private final Requests requests;
   private final Semaphore connections = new Semaphore(CONNECTIONS);
 
-  Greeter(Transport transport, Message.Greeting greeting, Requests requests) {
-    this.transport = transport;
+  Greeter(Message.Greeting greeting, Requests requests) {
     this.greeting = greeting;
     this.requests = requests;
   }
 
-  void run() throws InterruptedException {
+  /// Keeps a connection spare for the control plane's next request, for ever: a control plane that
+  /// is gone comes back, and finds the processes of before.
+  void dial(UnixDialler dialler) throws InterruptedException {
     long pauseMillis = FIRST_PAUSE_MILLIS;
     while (true) {
       connections.acquire();
       boolean taken = false;
       try {
-        taken = greetOnce();
+        taken = dialOnce(dialler);
       } finally {
         if (!taken) {
           connections.release();
@@ -51,14 +51,36 @@ final class Greeter {
     }
   }
 
-  /// @return whether a request came, which gives the permit back when it is done
-  private boolean greetOnce() throws InterruptedException {
-    Connection connection;
+  private boolean dialOnce(UnixDialler dialler) {
     try {
-      connection = transport.next();
+      return greet(dialler.next());
     } catch (IOException _) {
       return false;
     }
+  }
+
+  /// For the control plane that dialled; returns when its request came or it went away. Closes the
+  /// connection where there are too many.
+  void admit(Connection connection) {
+    if (!connections.tryAcquire()) {
+      tell(
+          connection,
+          new Message.Failure(FailureCode.LIMIT, CONNECTIONS + " connections are open"));
+      connection.close();
+      return;
+    }
+    boolean taken = false;
+    try {
+      taken = greet(connection);
+    } finally {
+      if (!taken) {
+        connections.release();
+      }
+    }
+  }
+
+  /// @return whether a request came, which gives the permit back when it is done
+  private boolean greet(Connection connection) {
     try {
       connection.send(greeting);
       Message first = connection.receive();
@@ -96,7 +118,7 @@ final class Greeter {
     }
   }
 
-  private static void tell(Connection connection, Message.Failure failure) {
+  static void tell(Connection connection, Message.Failure failure) {
     try {
       connection.send(failure);
     } catch (IOException _) {

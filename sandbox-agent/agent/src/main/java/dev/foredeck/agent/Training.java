@@ -6,15 +6,24 @@ import dev.foredeck.protocol.Limits;
 import dev.foredeck.protocol.LoopbackConnection;
 import dev.foredeck.protocol.Message;
 import java.io.IOException;
+import java.io.UncheckedIOException;
+import java.net.ConnectException;
+import java.net.InetAddress;
+import java.net.ServerSocket;
+import java.net.Socket;
 import java.net.StandardProtocolFamily;
 import java.net.UnixDomainSocketAddress;
 import java.nio.channels.ServerSocketChannel;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
+import java.security.KeyStore;
 import java.util.List;
 import java.util.Map;
 import java.util.Objects;
 import java.util.Optional;
+import javax.net.ssl.KeyManagerFactory;
+import javax.net.ssl.SSLContext;
+import javax.net.ssl.SSLSocket;
 import org.jspecify.annotations.Nullable;
 
 /// The run from which the AOT cache is made (`bundle.sh`): an agent, and in the same process a
@@ -37,15 +46,14 @@ final class Training {
       server.bind(address);
       Settings settings =
           new Settings(
-              address.getPath(),
-              "token",
+              new Settings.Reach.Dial(address.getPath(), "token", Optional.of(address.getPath())),
               folder.toString(),
-              Optional.of(address.getPath()),
               0,
               4096);
       Thread.ofPlatform().daemon().start(() -> agent(settings));
       new Training(server).askForEverything();
     }
+    dialAndBeDialled(folder);
     System.exit(0);
   }
 
@@ -111,6 +119,103 @@ final class Training {
     expect(Message.Done.class, ask(new Message.Ping()));
     // Codec of what an agent only reads or only writes.
     LoopbackConnection.pair().left().send(new Message.Ping());
+  }
+
+  /// What an agent does that is reached over a network: hears a control plane that dials it, and
+  /// dials a gateway. The deployment's part is played with a certificate that the script made.
+  private static void dialAndBeDialled(Path folder) throws Exception {
+    char[] password = "training".toCharArray();
+    KeyStore store = KeyStore.getInstance(folder.resolve("training.p12").toFile(), password);
+    KeyManagerFactory keys = KeyManagerFactory.getInstance("PKIX");
+    keys.init(store, password);
+    SSLContext context = SSLContext.getInstance("TLS");
+    context.init(keys.getKeyManagers(), null, null);
+    Settings settings =
+        Settings.from(
+            Map.of(
+                "FOREDECK_LISTEN",
+                String.valueOf(freePort()),
+                "FOREDECK_PIN",
+                Listener.sha256(store.getCertificate("training").getEncoded()),
+                "FOREDECK_TOKEN_SHA256",
+                Listener.sha256("token".getBytes(StandardCharsets.UTF_8)),
+                "FOREDECK_WORKSPACE",
+                folder.toString()));
+    Settings.Reach.Listen reach = (Settings.Reach.Listen) settings.reach();
+    Requests requests =
+        new Requests(
+            new ProcessTable(new Children(settings.pids()), new Pump()),
+            Subtree.at(settings.workspace()));
+    Message.Greeting greeting =
+        new Message.Greeting(Limits.PROTOCOL_MIN, Limits.PROTOCOL_MAX, "b", "", Agent.VERSION);
+    GatewayDialler.Pinned gateway = new GatewayDialler.Pinned(reach.pin());
+    Listener listener = new Listener(reach, new Greeter(greeting, requests), gateway);
+    Thread.ofPlatform()
+        .daemon()
+        .start(() -> {
+          try {
+            listener.run();
+          } catch (InterruptedException _) {
+            Thread.currentThread().interrupt();
+          }
+        });
+    try (ServerSocket egress = new ServerSocket(0, 1, InetAddress.getLoopbackAddress())) {
+      for (int i = 0; i < 2; i++) {
+        try (SSLSocket tls = deployment(context, dial(reach.port()));
+            Connection connection =
+                new FramedConnection(tls.getInputStream(), tls.getOutputStream(), tls)) {
+          connection.send(
+              new Message.Hello(
+                  "token",
+                  Optional.of(
+                      new Message.Gateway(
+                          CALL, "127.0.0.1", egress.getLocalPort(), "0".repeat(64)))));
+          expect(Message.Greeting.class, connection.receive());
+          connection.send(new Message.Ping());
+          expect(Message.Done.class, connection.receive());
+        }
+      }
+      Thread.ofPlatform()
+          .daemon()
+          .start(() -> {
+            try (SSLSocket tls = deployment(context, egress.accept())) {
+              long _ = tls.getInputStream().transferTo(tls.getOutputStream());
+            } catch (IOException e) {
+              throw new UncheckedIOException(e);
+            }
+          });
+      try (Duplex way = gateway.dial()) {
+        way.endOutput();
+        byte[] _ = way.in().readAllBytes();
+      }
+    }
+  }
+
+  private static int freePort() throws IOException {
+    try (ServerSocket socket = new ServerSocket(0, 1, InetAddress.getLoopbackAddress())) {
+      return socket.getLocalPort();
+    }
+  }
+
+  /// The listener needs a moment to be there.
+  private static Socket dial(int port) throws IOException, InterruptedException {
+    for (int attempt = 0; ; attempt++) {
+      try {
+        return new Socket(InetAddress.getLoopbackAddress(), port);
+      } catch (ConnectException e) {
+        if (attempt == 500) {
+          throw e;
+        }
+        Thread.sleep(10);
+      }
+    }
+  }
+
+  private static SSLSocket deployment(SSLContext context, Socket socket) throws IOException {
+    SSLSocket tls =
+        (SSLSocket) context.getSocketFactory().createSocket(socket, "training", 1, true);
+    tls.setUseClientMode(false);
+    return tls;
   }
 
   private void files() throws IOException {

@@ -9,15 +9,14 @@ import java.nio.channels.SocketChannel;
 import java.nio.file.Path;
 
 /// Dials a unix socket that the control plane owns.
-final class UnixDialler implements Transport {
+final class UnixDialler {
   private final UnixDomainSocketAddress address;
 
   UnixDialler(Path socket) {
     this.address = UnixDomainSocketAddress.of(socket);
   }
 
-  @Override
-  public Connection next() throws IOException {
+  Connection next() throws IOException {
     SocketChannel channel = SocketChannel.open(StandardProtocolFamily.UNIX);
     try {
       boolean _ = channel.connect(address);

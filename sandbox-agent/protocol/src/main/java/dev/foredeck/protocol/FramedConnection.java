@@ -4,9 +4,7 @@ import java.io.BufferedInputStream;
 import java.io.IOException;
 import java.io.InputStream;
 import java.io.OutputStream;
-import java.nio.ByteBuffer;
 import java.nio.channels.SocketChannel;
-import java.util.Objects;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.locks.ReentrantLock;
 import org.jspecify.annotations.Nullable;
@@ -31,7 +29,8 @@ public final class FramedConnection implements Connection {
 
   /// @param channel connected and blocking (unix or TCP); owned by the connection from here on
   public static FramedConnection over(SocketChannel channel) {
-    return new FramedConnection(new ChannelInput(channel), new ChannelOutput(channel), channel);
+    return new FramedConnection(
+        ChannelStreams.input(channel), ChannelStreams.output(channel), channel);
   }
 
   /// @throws IllegalArgumentException when the message passes a limit: nothing was sent
@@ -72,57 +71,6 @@ public final class FramedConnection implements Connection {
         Thread.currentThread().interrupt();
       } catch (Exception _) {
         // Closing is the end of it either way: there is nothing left to do with the transport.
-      }
-    }
-  }
-
-  /// The streams of [java.nio.channels.Channels] share a lock between reading and writing on some
-  /// channels; these do not, and bound the native buffer that a heap array is copied to.
-  private static final class ChannelInput extends InputStream {
-    private static final int PIECE_BYTES = Limits.CHUNK_BYTES;
-    private final SocketChannel channel;
-
-    ChannelInput(SocketChannel channel) {
-      this.channel = channel;
-    }
-
-    @Override
-    public int read() throws IOException {
-      byte[] one = new byte[1];
-      return read(one, 0, 1) < 0 ? -1 : Byte.toUnsignedInt(one[0]);
-    }
-
-    @Override
-    public int read(byte[] bytes, int offset, int length) throws IOException {
-      Objects.checkFromIndexSize(offset, length, bytes.length);
-      return length == 0
-          ? 0
-          : channel.read(ByteBuffer.wrap(bytes, offset, Math.min(length, PIECE_BYTES)));
-    }
-  }
-
-  private static final class ChannelOutput extends OutputStream {
-    /// A full `Output` frame fits in one write.
-    private static final int PIECE_BYTES = 2 * Limits.CHUNK_BYTES;
-
-    private final SocketChannel channel;
-
-    ChannelOutput(SocketChannel channel) {
-      this.channel = channel;
-    }
-
-    @Override
-    public void write(int value) throws IOException {
-      write(new byte[] {(byte) value}, 0, 1);
-    }
-
-    @Override
-    public void write(byte[] bytes, int offset, int length) throws IOException {
-      Objects.checkFromIndexSize(offset, length, bytes.length);
-      int done = 0;
-      while (done < length) {
-        int piece = Math.min(length - done, PIECE_BYTES);
-        done += channel.write(ByteBuffer.wrap(bytes, offset + done, piece));
       }
     }
   }

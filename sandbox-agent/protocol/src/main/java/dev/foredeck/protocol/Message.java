@@ -2,24 +2,49 @@ package dev.foredeck.protocol;
 
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 
 /// One message between the control plane and an agent. A connection carries, in this order:
 ///
-/// 1. agent: [Greeting], then silence until the control plane takes the connection;
+/// 1. control plane, where it dialled: [Hello]; agent: [Greeting], then silence until the control
+///    plane takes the connection;
 /// 2. control plane: exactly one [Request];
 /// 3. what belongs to that request (see each record), until either side closes the connection.
 ///
-/// The agent keeps one greeted connection spare: when a request arrives on it, it dials the next.
-/// Byte arrays in messages are owned by the receiver and never changed after construction.
+/// An agent that dials keeps one greeted connection spare: when a request arrives on it, it dials
+/// the next. Byte arrays in messages are owned by the receiver and never changed after
+/// construction.
 public sealed interface Message {
 
-  /// The first message of every connection, from the agent.
+  /// The first message where the control plane dialled, before the agent's greeting: proves which
+  /// sandbox's control plane dials (the transport has proved whose), and tells what a sandbox that
+  /// is reached over a network must not find in its own description.
+  ///
+  /// @param token the sandbox's token, of which the agent holds the SHA-256
+  /// @param gateway the way to the web; empty: none
+  record Hello(String token, Optional<Gateway> gateway) implements Message {}
+
+  /// How the agent's bridge reaches the egress gateway over the network.
+  ///
+  /// @param sandbox the sandbox's id
+  /// @param address an IP literal: a sandbox resolves no names
+  /// @param credential 64 hexadecimal digits; secret
+  record Gateway(String sandbox, String address, int port, String credential) {
+    /// Without the credential: this goes to logs.
+    @Override
+    public String toString() {
+      return "Gateway[" + sandbox + ", " + address + ":" + port + "]";
+    }
+  }
+
+  /// The agent's first message on every connection.
   ///
   /// @param protocolMin oldest protocol version the agent speaks
   /// @param protocolMax newest protocol version the agent speaks
   /// @param bootId names this life of the agent; another boot id means that all of its processes
   ///   are gone
-  /// @param token the sandbox's token, which proves that the agent and not the workload dialled
+  /// @param token where the agent dialled: the sandbox's token, which proves that the agent and not
+  ///   the workload did; empty where the control plane dialled
   /// @param agentVersion free text for logs
   record Greeting(
       int protocolMin, int protocolMax, String bootId, String token, String agentVersion)
@@ -51,7 +76,7 @@ public sealed interface Message {
       List<String> argv,
       Map<String, String> env,
       String cwd,
-      java.util.Optional<Script> script,
+      Optional<Script> script,
       boolean stdin,
       long timeoutMillis,
       long graceMillis,

@@ -15,6 +15,8 @@ final class MessageRules {
   private static final int MAX_PERMISSIONS = 0777;
   private static final int MAX_MODE = 07777;
   private static final Pattern ID = Pattern.compile("[a-z][a-z0-9]{15,40}");
+  private static final Pattern ADDRESS = Pattern.compile("[0-9.]{7,15}|[0-9a-f:.]{2,45}");
+  private static final Pattern CREDENTIAL = Pattern.compile("[0-9a-f]{64}");
   private static final Pattern SUFFIX = Pattern.compile("\\.[a-z]{1,8}");
 
   private MessageRules() {}
@@ -31,6 +33,11 @@ final class MessageRules {
               text("bootId", m.bootId()),
               text("token", m.token()),
               text("agentVersion", m.agentVersion()));
+      case Message.Hello m ->
+          first(
+              m.token().isEmpty() ? "token is empty" : null,
+              text("token", m.token()),
+              m.gateway().map(MessageRules::gateway).orElse(null));
       case Message.StartProcess m -> process(m);
       case Message.Attach m ->
           first(
@@ -86,6 +93,16 @@ final class MessageRules {
       case Message.ChunksEnd m -> offset("totalBytes", m.totalBytes());
       case Message.Failure m -> text("message", m.message());
     };
+  }
+
+  private static @Nullable String gateway(Message.Gateway gateway) {
+    return first(
+        ID.matcher(gateway.sandbox()).matches() ? null : "sandbox does not match " + ID,
+        ADDRESS.matcher(gateway.address()).matches() ? null : "address is no IP literal",
+        gateway.port() < 1 || gateway.port() > 0xffff ? "port is not 1 to 65535" : null,
+        CREDENTIAL.matcher(gateway.credential()).matches()
+            ? null
+            : "credential does not match " + CREDENTIAL);
   }
 
   private static @Nullable String process(Message.StartProcess m) {

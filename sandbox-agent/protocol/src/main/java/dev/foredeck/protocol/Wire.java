@@ -54,6 +54,7 @@ public final class Wire {
   private static final int CHUNKS_END = 23;
   private static final int DONE = 24;
   private static final int FAILURE = 25;
+  private static final int HELLO = 26;
 
   private static final Channel[] CHANNELS = Channel.values();
   private static final Message.EndCause[] CAUSES = Message.EndCause.values();
@@ -144,6 +145,17 @@ public final class Wire {
         w.string(m.bootId());
         w.string(m.token());
         w.string(m.agentVersion());
+      }
+      case Message.Hello m -> {
+        w.u8(HELLO);
+        w.string(m.token());
+        w.bool(m.gateway().isPresent());
+        if (m.gateway().isPresent()) {
+          w.string(m.gateway().get().sandbox());
+          w.string(m.gateway().get().address());
+          w.i32(m.gateway().get().port());
+          w.string(m.gateway().get().credential());
+        }
       }
       case Message.StartProcess m -> {
         w.u8(START_PROCESS);
@@ -290,6 +302,12 @@ public final class Wire {
   private static Message read(int type, Reader r) throws MalformedMessageException {
     return switch (type) {
       case GREETING -> new Message.Greeting(r.i32(), r.i32(), r.string(), r.string(), r.string());
+      case HELLO ->
+          new Message.Hello(
+              r.string(),
+              r.bool()
+                  ? Optional.of(new Message.Gateway(r.string(), r.string(), r.i32(), r.string()))
+                  : Optional.empty());
       case START_PROCESS ->
           new Message.StartProcess(
               r.string(),

@@ -9,11 +9,15 @@ import java.util.Optional;
 final class Samples {
   static final String CALL = "call0123456789abcdef";
 
+  static final Message.Gateway GATEWAY =
+      new Message.Gateway("sbx0123456789abcdef", "10.0.0.7", 3129, "ab".repeat(32));
+
   private Samples() {}
 
   static List<Message> all() {
     return List.of(
         new Message.Greeting(1, 2, "boot-1", "token-ü", "0.1.0"),
+        new Message.Hello("token-ü", Optional.of(GATEWAY)),
         process(),
         new Message.Attach(CALL, 5, 6),
         new Message.Signal(CALL, 15),

@@ -81,7 +81,7 @@ public record WritablePlaces(Set<String> paths) {
       throws DriverException.Refused {
     if (asked < least) {
       throw new DriverException.Refused(
-          what + " of a local sandbox must be at least " + least + " " + unit + ", not " + asked);
+          what + " of a sandbox must be at least " + least + " " + unit + ", not " + asked);
     }
   }
 

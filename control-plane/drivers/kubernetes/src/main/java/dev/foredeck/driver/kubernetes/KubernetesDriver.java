@@ -1,0 +1,293 @@
+package dev.foredeck.driver.kubernetes;
+
+import dev.foredeck.core.DeploymentTls;
+import dev.foredeck.core.Hashes;
+import dev.foredeck.core.Id;
+import dev.foredeck.core.driver.BackendState;
+import dev.foredeck.core.driver.BackendState.Status;
+import dev.foredeck.core.driver.Driver;
+import dev.foredeck.core.driver.DriverException;
+import dev.foredeck.core.driver.LaunchSpec;
+import dev.foredeck.core.egress.EgressPath;
+import dev.foredeck.driver.host.Deadline;
+import dev.foredeck.protocol.Message;
+import io.fabric8.kubernetes.api.model.Pod;
+import io.fabric8.kubernetes.client.KubernetesClient;
+import io.fabric8.kubernetes.client.KubernetesClientException;
+import java.io.IOException;
+import java.net.InetSocketAddress;
+import java.nio.charset.StandardCharsets;
+import java.security.MessageDigest;
+import java.time.Clock;
+import java.time.Duration;
+import java.util.List;
+import java.util.Locale;
+import java.util.Optional;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
+
+/// Sandboxes as pods: one pod each, applied once and deleted once. What it knows of them comes from
+/// a watch, so that live sandboxes go on while the API server is away.
+///
+/// Threading: every method from any thread. It keeps nothing that the cluster does not: after a
+/// crash, a new one reads the same pods.
+public final class KubernetesDriver implements Driver {
+  private static final Logger LOG = LoggerFactory.getLogger(KubernetesDriver.class);
+  private static final String FIELD_MANAGER = "foredeck";
+  private static final int FORBIDDEN = 403;
+  private static final int NOT_FOUND = 404;
+  private static final int INVALID = 422;
+  private static final int BAD_REQUEST = 400;
+
+  private final KubernetesConfig config;
+  private final KubernetesClient client;
+  private final DeploymentTls tls;
+  private final SandboxPod pods;
+  private final Pods seen;
+  private final AgentDoor door;
+  private final WriteRate writes = new WriteRate();
+
+  /// @param client owned by the driver from here on
+  KubernetesDriver(
+      KubernetesConfig config, KubernetesClient client, DeploymentTls tls, Clock clock) {
+    this.config = config;
+    this.client = client;
+    this.tls = tls;
+    this.door = new AgentDoor(tls);
+    // Two deployments may share a namespace: whose a pod is, its certificate says.
+    String deployment = tls.pin().substring(0, 16);
+    this.pods = new SandboxPod(config, deployment, tls.pin(), clock);
+    this.seen = new Pods(client, config.namespace(), deployment, this::changed);
+  }
+
+  /// Whoever dials a pod that has ended learns it at once.
+  private void changed(Id sandbox) {
+    if (look(sandbox).filter(state -> state.status() != Status.EXITED).isEmpty()) {
+      door.giveUp(sandbox);
+    }
+  }
+
+  @Override
+  public String name() {
+    return "kubernetes";
+  }
+
+  @Override
+  public List<String> probe(Duration timeout) {
+    return List.of();
+  }
+
+  @Override
+  public List<String> templates() {
+    return List.copyOf(config.templates().keySet());
+  }
+
+  @Override
+  public void launch(LaunchSpec spec, Duration timeout) throws DriverException {
+    Deadline deadline = Deadline.in(timeout);
+    Pod pod = pods.of(spec);
+    seen.awaitFirstList(deadline);
+    Optional<Pod> before = seen.get(spec.sandbox());
+    if (before.isEmpty()) {
+      apply(pod, deadline);
+    }
+    awaitStart(spec.sandbox(), deadline);
+  }
+
+  private void apply(Pod pod, Deadline deadline) throws DriverException {
+    writes.await(deadline);
+    try {
+      Pod _ =
+          Api.within(client, deadline)
+              .resource(pod)
+              .fieldManager(FIELD_MANAGER)
+              .forceConflicts()
+              .serverSideApply();
+    } catch (KubernetesClientException e) {
+      throw refusal(e);
+    }
+  }
+
+  /// What the API server's answer to a new pod means.
+  private static DriverException refusal(KubernetesClientException e) {
+    String said = Api.said(e);
+    return switch (e.getCode()) {
+      case FORBIDDEN ->
+          said.toLowerCase(Locale.ROOT).contains("exceeded quota")
+              ? new DriverException.Full("the quota of the namespace is used up: " + said)
+              : new DriverException.Refused("the cluster does not admit its pod: " + said);
+      case INVALID, BAD_REQUEST ->
+          new DriverException.Refused("the cluster does not admit its pod: " + said);
+      case NOT_FOUND -> new DriverException.Refused("the cluster has no place for it: " + said);
+      default ->
+          new DriverException.Failed("the Kubernetes API server did not make it: " + said, e);
+    };
+  }
+
+  /// What a wait for a pod ended with.
+  private sealed interface Start {
+    /// @param address of its agent
+    record Running(InetSocketAddress address) implements Start {}
+
+    /// @param why it does not run, and will not
+    record Not(DriverException why) implements Start {}
+  }
+
+  private void awaitStart(Id sandbox, Deadline deadline) throws DriverException {
+    boolean[] appeared = {false};
+    Optional<Start> start =
+        seen.await(
+            sandbox,
+            deadline,
+            pod -> {
+              appeared[0] |= pod.isPresent();
+              // Until the watch has told of it, there is nothing to say.
+              return appeared[0] ? start(sandbox, pod) : Optional.empty();
+            });
+    if (start.isPresent()) {
+      if (start.get() instanceof Start.Not(DriverException why)) {
+        throw why;
+      }
+      return;
+    }
+    throw seen.get(sandbox)
+        .map(PodView::late)
+        .orElseGet(
+            () -> new DriverException.Failed("the Kubernetes API server tells nothing of its pod"));
+  }
+
+  /// Empty while a pod may yet run.
+  private static Optional<Start> start(Id sandbox, Optional<Pod> pod) {
+    if (pod.isEmpty()) {
+      return Optional.of(new Start.Not(new DriverException.NotThere("there is no such pod")));
+    }
+    BackendState state = PodView.state(sandbox, pod.get());
+    return switch (state.status()) {
+      case RUNNING ->
+          Optional.ofNullable(pod.get().getStatus().getPodIP())
+              .map(ip -> new Start.Running(new InetSocketAddress(ip, KubernetesConfig.AGENT_PORT)));
+      case EXITED, REMAINS ->
+          Optional.of(new Start.Not(new DriverException.NotThere(state.detail())));
+      case STARTING -> PodView.obstacle(pod.get()).map(Start.Not::new);
+    };
+  }
+
+  @Override
+  public void destroy(Id sandbox, Duration timeout) throws DriverException {
+    Deadline deadline = Deadline.in(timeout);
+    seen.awaitFirstList(deadline);
+    writes.await(deadline);
+    try {
+      // Asked even where none is seen: the watch may be behind what we made.
+      var _ =
+          Api.within(client, deadline)
+              .pods()
+              .inNamespace(config.namespace())
+              .withName(sandbox.value())
+              .withGracePeriod(0)
+              .delete();
+    } catch (KubernetesClientException e) {
+      if (e.getCode() != NOT_FOUND) {
+        throw new DriverException.Failed(
+            "the Kubernetes API server did not remove its pod: " + Api.said(e), e);
+      }
+    }
+    Optional<Boolean> gone =
+        seen.await(sandbox, deadline, pod -> pod.isEmpty() ? Optional.of(true) : Optional.empty());
+    if (gone.isEmpty()) {
+      throw new DriverException.Failed("its pod is still there: something in the cluster holds it");
+    }
+    door.giveUp(sandbox);
+  }
+
+  @Override
+  public Optional<BackendState> inspect(Id sandbox, Duration timeout) throws DriverException {
+    seen.awaitFirstList(Deadline.in(timeout));
+    return look(sandbox);
+  }
+
+  private Optional<BackendState> look(Id sandbox) {
+    return seen.get(sandbox).map(pod -> PodView.state(sandbox, pod));
+  }
+
+  @Override
+  public List<BackendState> list(Duration timeout) throws DriverException {
+    seen.awaitFirstList(Deadline.in(timeout));
+    return seen.all().stream()
+        .filter(pod -> Id.isValid(pod.getMetadata().getName()))
+        .map(pod -> PodView.state(new Id(pod.getMetadata().getName()), pod))
+        .toList();
+  }
+
+  @Override
+  public AgentConnection connect(Id sandbox, String token, Duration timeout)
+      throws DriverException {
+    Deadline deadline = Deadline.in(timeout);
+    seen.awaitFirstList(deadline);
+    Message.Hello hello = new Message.Hello(token, Optional.of(gateway(sandbox, token)));
+    String trouble = "it has not started";
+    while (true) {
+      Optional<Start> start =
+          seen.await(sandbox, deadline, pod -> refusal(pod, token).or(() -> start(sandbox, pod)));
+      if (start.isPresent()) {
+        switch (start.get()) {
+          case Start.Not(DriverException why) -> throw why;
+          case Start.Running(InetSocketAddress address) -> {
+            try {
+              return door.dial(sandbox, address, hello, deadline);
+            } catch (IOException e) {
+              trouble = PodView.text(e.toString());
+            }
+          }
+        }
+      }
+      if (deadline.passed()) {
+        throw new DriverException.Failed("its agent did not answer in time: " + trouble);
+      }
+      deadline.pause("reach the sandbox's agent");
+    }
+  }
+
+  private static Optional<Start> refusal(Optional<Pod> pod, String token) {
+    if (pod.isEmpty()) {
+      return Optional.empty();
+    }
+    byte[] known = ascii(SandboxPod.tokenSha256(pod.get()).orElse(""));
+    return MessageDigest.isEqual(known, ascii(Hashes.sha256(token)))
+        ? Optional.empty()
+        : Optional.of(
+            new Start.Not(
+                new DriverException.Refused("the sandbox was launched with another token")));
+  }
+
+  private static byte[] ascii(String text) {
+    return text.getBytes(StandardCharsets.US_ASCII);
+  }
+
+  private Message.Gateway gateway(Id sandbox, String token) {
+    return new Message.Gateway(
+        sandbox.value(),
+        config.gateway().getAddress().getHostAddress(),
+        config.gateway().getPort(),
+        credential(token));
+  }
+
+  /// What the sandbox's bridge presents to the gateway: follows from the token, and tells nothing
+  /// of it.
+  private static String credential(String token) {
+    return Hashes.hmacSha256(token.getBytes(StandardCharsets.UTF_8), "egress");
+  }
+
+  @Override
+  public Optional<EgressPath> egressPath(Id sandbox, String token) {
+    return Optional.of(new EgressPath.Credential(Hashes.sha256(credential(token))));
+  }
+
+  @Override
+  public void close() {
+    seen.close();
+    door.giveUpAll();
+    client.close();
+    LOG.debug("the driver of {} is closed", tls);
+  }
+}

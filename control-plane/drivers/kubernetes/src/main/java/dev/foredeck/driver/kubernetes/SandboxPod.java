@@ -1,0 +1,364 @@
+package dev.foredeck.driver.kubernetes;
+
+import dev.foredeck.core.Hashes;
+import dev.foredeck.core.driver.DriverException;
+import dev.foredeck.core.driver.LaunchSpec;
+import dev.foredeck.driver.host.WritablePlaces;
+import dev.foredeck.driver.kubernetes.KubernetesConfig.AgentDelivery;
+import dev.foredeck.driver.kubernetes.KubernetesConfig.Isolation;
+import io.fabric8.kubernetes.api.model.Capabilities;
+import io.fabric8.kubernetes.api.model.CapabilitiesBuilder;
+import io.fabric8.kubernetes.api.model.Container;
+import io.fabric8.kubernetes.api.model.ContainerBuilder;
+import io.fabric8.kubernetes.api.model.EmptyDirVolumeSource;
+import io.fabric8.kubernetes.api.model.EnvVar;
+import io.fabric8.kubernetes.api.model.LocalObjectReference;
+import io.fabric8.kubernetes.api.model.Pod;
+import io.fabric8.kubernetes.api.model.PodBuilder;
+import io.fabric8.kubernetes.api.model.PodSpecBuilder;
+import io.fabric8.kubernetes.api.model.Quantity;
+import io.fabric8.kubernetes.api.model.ResourceRequirements;
+import io.fabric8.kubernetes.api.model.ResourceRequirementsBuilder;
+import io.fabric8.kubernetes.api.model.SecurityContext;
+import io.fabric8.kubernetes.api.model.SecurityContextBuilder;
+import io.fabric8.kubernetes.api.model.Volume;
+import io.fabric8.kubernetes.api.model.VolumeBuilder;
+import io.fabric8.kubernetes.api.model.VolumeMount;
+import io.fabric8.kubernetes.api.model.VolumeMountBuilder;
+import java.time.Clock;
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Optional;
+import java.util.regex.Pattern;
+
+/// A sandbox's pod: named by the sandbox, made in one write, never changed. Nothing in it is
+/// secret: of the sandbox's token it has the hash, of the deployment's certificate the pin.
+final class SandboxPod {
+  static final String DEPLOYMENT = "foredeck.dev/deployment";
+  static final String SANDBOX = "foredeck.dev/sandbox";
+  static final String TENANT = "foredeck.dev/tenant";
+
+  /// Before a user's own label.
+  static final String USER_LABEL = "label.foredeck.dev/";
+
+  static final String CONTAINER = "sandbox";
+  static final String FIREWALL = "firewall";
+  static final String TOKEN_SHA_256 = "FOREDECK_TOKEN_SHA256";
+
+  private static final String AGENT_HOME = "/opt/foredeck/agent";
+  private static final long USER = 1000;
+  private static final long FIREWALL_MEMORY_BYTES = 64L << 20;
+
+  /// The bundle, and room for what its file system takes.
+  private static final String BUNDLE_BYTES = "256Mi";
+
+  private static final Pattern LABEL_NAME =
+      Pattern.compile("[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?");
+  private static final Pattern LABEL_VALUE = Pattern.compile("(" + LABEL_NAME + ")?");
+
+  private final KubernetesConfig config;
+  private final String deployment;
+  private final String pin;
+  private final Clock clock;
+
+  /// @param deployment whose pods they are, a label's value
+  /// @param pin of the deployment's certificate
+  SandboxPod(KubernetesConfig config, String deployment, String pin, Clock clock) {
+    this.config = config;
+    this.deployment = deployment;
+    this.pin = pin;
+    this.clock = clock;
+  }
+
+  /// @throws DriverException.Refused naming what cannot be enforced
+  Pod of(LaunchSpec spec) throws DriverException.Refused {
+    Template template = config.templates().get(spec.template());
+    if (template == null) {
+      throw new DriverException.Refused(
+          "there is no template '"
+              + spec.template()
+              + "'; there are: "
+              + String.join(", ", config.templates().keySet()));
+    }
+    WritablePlaces.check(spec.resources(), spec.boundary());
+    WritablePlaces places = WritablePlaces.of(spec.boundary());
+    Optional<String> runtimeClass = runtimeClass(spec, template);
+    boolean gvisor = runtimeClass.isPresent() && isGvisor(runtimeClass.get());
+
+    List<Volume> volumes = new ArrayList<>();
+    List<VolumeMount> mounts = new ArrayList<>();
+    places(spec, template, places, volumes, mounts);
+    List<Container> before = new ArrayList<>();
+    if (config.isolation() == Isolation.POD_FIREWALL) {
+      before.add(firewall(spec, gvisor));
+    }
+    volumes.add(agent());
+    mounts.add(mount("agent", AGENT_HOME, true));
+    if (config.agentDelivery() == AgentDelivery.INIT_CONTAINER) {
+      before.add(copyOfTheAgent(spec));
+    }
+
+    PodSpecBuilder pod =
+        new PodSpecBuilder()
+            .withRestartPolicy("Never")
+            .withAutomountServiceAccountToken(false)
+            .withEnableServiceLinks(false)
+            .withTerminationGracePeriodSeconds(0L)
+            .withActiveDeadlineSeconds(secondsToLive(spec))
+            .withDnsPolicy("None")
+            // One is required. Nothing listens there: a name is refused at once.
+            .withNewDnsConfig()
+            .withNameservers("127.0.0.1")
+            .endDnsConfig()
+            .withNewSecurityContext()
+            .withRunAsNonRoot(true)
+            .withRunAsUser(USER)
+            .withRunAsGroup(USER)
+            .withFsGroup(USER)
+            .withNewSeccompProfile()
+            .withType("RuntimeDefault")
+            .endSeccompProfile()
+            .endSecurityContext()
+            .withNodeSelector(template.nodeSelector())
+            .withTolerations(template.tolerations())
+            .withImagePullSecrets(
+                template.imagePullSecrets().stream().map(LocalObjectReference::new).toList())
+            .withInitContainers(before)
+            .withContainers(main(spec, template, mounts))
+            .withVolumes(volumes);
+    runtimeClass.ifPresent(pod::withRuntimeClassName);
+    template.priorityClass().ifPresent(pod::withPriorityClassName);
+    if (template.userNamespace() && !gvisor) {
+      pod.withHostUsers(false);
+    }
+    return new PodBuilder()
+        .withNewMetadata()
+        .withName(spec.sandbox().value())
+        .withNamespace(config.namespace())
+        .withLabels(labels(spec, template))
+        .withAnnotations(template.annotations())
+        .endMetadata()
+        .withSpec(pod.build())
+        .build();
+  }
+
+  private Optional<String> runtimeClass(LaunchSpec spec, Template template)
+      throws DriverException.Refused {
+    return switch (spec.boundary().isolation()) {
+      case STANDARD -> template.runtimeClass();
+      case STRONG ->
+          Optional.of(
+              config
+                  .strong()
+                  .orElseThrow(() ->
+                      new DriverException.Refused(
+                          "the policy asks for isolation: strong, and this deployment has no"
+                              + " RuntimeClass for it (strong.runtimeClass of the templates)"))
+                  .runtimeClass());
+    };
+  }
+
+  private boolean isGvisor(String runtimeClass) {
+    return config
+        .strong()
+        .filter(s -> s.gvisor() && s.runtimeClass().equals(runtimeClass))
+        .isPresent();
+  }
+
+  /// A pod outlives its control plane by no more than its time to live.
+  private long secondsToLive(LaunchSpec spec) {
+    long seconds = Duration.between(clock.instant(), spec.expiresAt()).toSeconds();
+    return Math.clamp(seconds, 1, Integer.MAX_VALUE);
+  }
+
+  private Map<String, String> labels(LaunchSpec spec, Template template) {
+    Map<String, String> labels = new LinkedHashMap<>(template.labels());
+    // For people and their tools. What a label cannot hold is left out: nothing is enforced by it.
+    spec.labels()
+        .forEach((name, value) -> {
+          if (LABEL_NAME.matcher(name).matches()
+              && LABEL_VALUE.matcher(value).matches()
+              && value.length() <= 63) {
+            labels.put(USER_LABEL + name, value);
+          }
+        });
+    labels.put("app.kubernetes.io/managed-by", "foredeck");
+    labels.put(DEPLOYMENT, deployment);
+    labels.put(SANDBOX, spec.sandbox().value());
+    labels.put(TENANT, spec.tenant().value());
+    return labels;
+  }
+
+  private static void places(
+      LaunchSpec spec,
+      Template template,
+      WritablePlaces places,
+      List<Volume> volumes,
+      List<VolumeMount> mounts) {
+    volumes.add(workspace(spec, template));
+    mounts.add(mount("workspace", WritablePlaces.WORKSPACE, !places.has(WritablePlaces.WORKSPACE)));
+    // Memory, which counts against the sandbox's limit.
+    Quantity size = new Quantity(String.valueOf(spec.resources().memoryBytes() / 2));
+    for (String place : WritablePlaces.OFFERED) {
+      if (place.equals(WritablePlaces.WORKSPACE)) {
+        continue;
+      }
+      String name = place.substring(1).replace('/', '-');
+      volumes.add(
+          new VolumeBuilder()
+              .withName(name)
+              .withEmptyDir(new EmptyDirVolumeSource("Memory", size))
+              .build());
+      mounts.add(mount(name, place, !places.has(place)));
+    }
+  }
+
+  private static Volume workspace(LaunchSpec spec, Template template) {
+    Quantity size = new Quantity(String.valueOf(spec.resources().diskBytes()));
+    VolumeBuilder volume = new VolumeBuilder().withName("workspace");
+    return switch (template.workspace()) {
+      case Template.Workspace.NodeDisk() ->
+          volume.withNewEmptyDir().withSizeLimit(size).endEmptyDir().build();
+      case Template.Workspace.Memory() ->
+          volume.withEmptyDir(new EmptyDirVolumeSource("Memory", size)).build();
+      case Template.Workspace.Volume(String storageClass) ->
+          volume
+              .withNewEphemeral()
+              .withNewVolumeClaimTemplate()
+              .withNewSpec()
+              .withAccessModes("ReadWriteOnce")
+              .withStorageClassName(storageClass)
+              .withNewResources()
+              .addToRequests("storage", size)
+              .endResources()
+              .endSpec()
+              .endVolumeClaimTemplate()
+              .endEphemeral()
+              .build();
+    };
+  }
+
+  private static VolumeMount mount(String volume, String path, boolean readOnly) {
+    VolumeMountBuilder mount = new VolumeMountBuilder().withName(volume).withMountPath(path);
+    return readOnly ? mount.withReadOnly(true).build() : mount.build();
+  }
+
+  private Container main(LaunchSpec spec, Template template, List<VolumeMount> mounts) {
+    return new ContainerBuilder()
+        .withName(CONTAINER)
+        .withImage(template.image())
+        .withImagePullPolicy("IfNotPresent")
+        .withCommand(AGENT_HOME + "/bin/java", "@" + AGENT_HOME + "/options")
+        .withWorkingDir("/")
+        .withEnv(
+            env("FOREDECK_LISTEN", String.valueOf(KubernetesConfig.AGENT_PORT)),
+            env("FOREDECK_PIN", pin),
+            env(TOKEN_SHA_256, Hashes.sha256(spec.token())),
+            env("FOREDECK_WORKSPACE", WritablePlaces.WORKSPACE),
+            env("FOREDECK_PIDS", String.valueOf(spec.resources().pids())))
+        .withResources(exactly(spec.resources().cpuMillis(), spec.resources().memoryBytes()))
+        .withSecurityContext(unprivileged())
+        .withVolumeMounts(mounts)
+        .build();
+  }
+
+  private Volume agent() {
+    VolumeBuilder volume = new VolumeBuilder().withName("agent");
+    return switch (config.agentDelivery()) {
+      case IMAGE_VOLUME ->
+          volume
+              .withNewImage()
+              .withReference(config.agentImage())
+              .withPullPolicy("IfNotPresent")
+              .endImage()
+              .build();
+      case INIT_CONTAINER ->
+          volume.withNewEmptyDir().withSizeLimit(new Quantity(BUNDLE_BYTES)).endEmptyDir().build();
+    };
+  }
+
+  private Container copyOfTheAgent(LaunchSpec spec) {
+    return new ContainerBuilder()
+        .withName("agent")
+        .withImage(config.agentImage())
+        .withImagePullPolicy("IfNotPresent")
+        // The image's root holds mount points (/proc, /dev) beside the bundle.
+        .withCommand(
+            "/bin/busybox",
+            "sh",
+            "-c",
+            "cd / && exec /bin/busybox cp -a bin conf lib release agent.aot options /agent/")
+        .withResources(exactly(spec.resources().cpuMillis(), FIREWALL_MEMORY_BYTES))
+        .withSecurityContext(unprivileged())
+        .withVolumeMounts(mount("agent", "/agent", false))
+        .build();
+  }
+
+  /// Closes the pod's network before anything else of it runs. It alone is root, and ends.
+  private Container firewall(LaunchSpec spec, boolean gvisor) {
+    Capabilities capabilities =
+        new CapabilitiesBuilder()
+            .withDrop("ALL")
+            .withAdd(gvisor ? List.of("NET_ADMIN", "NET_RAW") : List.of("NET_ADMIN"))
+            .build();
+    return new ContainerBuilder()
+        .withName(FIREWALL)
+        .withImage(config.firewallImage())
+        .withImagePullPolicy("IfNotPresent")
+        .withEnv(
+            env("FOREDECK_STACK", gvisor ? "gvisor" : "linux"),
+            env(
+                "FOREDECK_GATEWAY",
+                config.gateway().getAddress().getHostAddress() + ":" + config.gateway().getPort()),
+            env("FOREDECK_AGENT_PORT", String.valueOf(KubernetesConfig.AGENT_PORT)),
+            env("FOREDECK_ADMIT", String.join(",", config.admit())))
+        .withResources(exactly(spec.resources().cpuMillis(), FIREWALL_MEMORY_BYTES))
+        .withSecurityContext(
+            new SecurityContextBuilder()
+                .withRunAsUser(0L)
+                .withRunAsGroup(0L)
+                .withRunAsNonRoot(false)
+                .withAllowPrivilegeEscalation(false)
+                .withReadOnlyRootFilesystem(true)
+                .withCapabilities(capabilities)
+                .build())
+        .build();
+  }
+
+  private static SecurityContext unprivileged() {
+    return new SecurityContextBuilder()
+        .withRunAsNonRoot(true)
+        .withRunAsUser(USER)
+        .withRunAsGroup(USER)
+        .withAllowPrivilegeEscalation(false)
+        .withReadOnlyRootFilesystem(true)
+        .withCapabilities(new CapabilitiesBuilder().withDrop("ALL").build())
+        .build();
+  }
+
+  private static ResourceRequirements exactly(int cpuMillis, long memoryBytes) {
+    Map<String, Quantity> amounts =
+        Map.of(
+            "cpu", new Quantity(cpuMillis + "m"),
+            "memory", new Quantity(String.valueOf(memoryBytes)));
+    return new ResourceRequirementsBuilder().withRequests(amounts).withLimits(amounts).build();
+  }
+
+  private static EnvVar env(String name, String value) {
+    return new EnvVar(name, value, null);
+  }
+
+  /// The hash of the token that a pod's agent waits for; empty where the pod is not as we make
+  /// them.
+  static Optional<String> tokenSha256(Pod pod) {
+    return pod.getSpec().getContainers().stream()
+        .filter(container -> CONTAINER.equals(container.getName()))
+        .flatMap(container -> container.getEnv().stream())
+        .filter(variable -> TOKEN_SHA_256.equals(variable.getName()))
+        .map(EnvVar::getValue)
+        .findFirst();
+  }
+}

@@ -1,0 +1,123 @@
+package dev.foredeck.driver.kubernetes;
+
+import dev.foredeck.core.DeploymentTls;
+import dev.foredeck.core.Id;
+import dev.foredeck.driver.kubernetes.KubernetesConfig.AgentDelivery;
+import dev.foredeck.driver.kubernetes.KubernetesConfig.Isolation;
+import dev.foredeck.driver.kubernetes.KubernetesConfig.Reach;
+import dev.foredeck.driver.kubernetes.KubernetesConfig.StrongRuntime;
+import io.fabric8.kubernetes.api.model.NamespaceBuilder;
+import io.fabric8.kubernetes.api.model.Pod;
+import io.fabric8.kubernetes.client.KubernetesClient;
+import java.io.IOException;
+import java.net.InetAddress;
+import java.net.InetSocketAddress;
+import java.net.ServerSocket;
+import java.security.SecureRandom;
+import java.time.Clock;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Optional;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicInteger;
+
+/// The cluster that KUBECONFIG names, and a namespace of the test's own in it. Fails where there is
+/// none: whoever asks for these tests wants them to run.
+final class Cluster implements AutoCloseable {
+  private static final AtomicInteger COUNT = new AtomicInteger();
+
+  /// The host's address on the cluster's bridge, which pods are reached from and reach.
+  private static final String HOST_SEEN_BY_PODS = "10.244.0.1";
+
+  final KubernetesClient client;
+  final DeploymentTls tls;
+  final String namespace;
+
+  /// Accepts and says nothing: the address that a sandbox may reach.
+  private final ServerSocket gateway;
+
+  private Cluster(KubernetesClient client, ServerSocket gateway) {
+    this.client = client;
+    this.gateway = gateway;
+    this.tls = DeploymentTls.generate(new SecureRandom());
+    this.namespace =
+        "foredeck-test-" + ProcessHandle.current().pid() + "-" + COUNT.incrementAndGet();
+    var _ =
+        client
+            .resource(
+                new NamespaceBuilder().withNewMetadata().withName(namespace).endMetadata().build())
+            .create();
+  }
+
+  static Cluster join() throws IOException {
+    String _ = required("KUBECONFIG");
+    ServerSocket gateway = new ServerSocket(0, 64, InetAddress.getByName(hostAddress()));
+    return new Cluster(Api.client(), gateway);
+  }
+
+  static String required(String variable) {
+    String value = System.getenv(variable);
+    if (value == null || value.isEmpty()) {
+      throw new IllegalStateException(
+          variable + " is not set: these tests need a cluster (./foredeck cluster up) and images");
+    }
+    return value;
+  }
+
+  private static String hostAddress() {
+    return Optional.ofNullable(System.getenv("FOREDECK_TEST_HOST_ADDRESS")).orElse("10.99.0.1");
+  }
+
+  InetSocketAddress gateway() {
+    return new InetSocketAddress(gateway.getInetAddress(), gateway.getLocalPort());
+  }
+
+  static Template base(Optional<String> runtimeClass) {
+    return new Template(
+        required("FOREDECK_TEST_BASE_IMAGE"),
+        runtimeClass,
+        true,
+        new Template.Workspace.NodeDisk(),
+        Map.of(),
+        List.of(),
+        List.of(),
+        Optional.empty(),
+        Map.of(),
+        Map.of());
+  }
+
+  KubernetesConfig config(Template template) {
+    Map<String, Template> templates = new LinkedHashMap<>();
+    templates.put("base", template);
+    return new KubernetesConfig(
+        namespace,
+        templates,
+        required("FOREDECK_TEST_AGENT_IMAGE"),
+        required("FOREDECK_TEST_FIREWALL_IMAGE"),
+        Optional.of(new StrongRuntime("gvisor", true)),
+        gateway(),
+        List.of(HOST_SEEN_BY_PODS),
+        Reach.POD_IP,
+        Isolation.POD_FIREWALL,
+        AgentDelivery.IMAGE_VOLUME);
+  }
+
+  KubernetesDriver driver(KubernetesConfig config) {
+    return new KubernetesDriver(config, Api.client(), tls, Clock.systemUTC());
+  }
+
+  Optional<Pod> pod(Id sandbox) {
+    return Optional.ofNullable(
+        client.pods().inNamespace(namespace).withName(sandbox.value()).get());
+  }
+
+  @Override
+  public void close() throws IOException {
+    gateway.close();
+    try (client) {
+      var _ = client.pods().inNamespace(namespace).withGracePeriod(0).delete();
+      var _ = client.namespaces().withName(namespace).withTimeout(30, TimeUnit.SECONDS).delete();
+    }
+  }
+}

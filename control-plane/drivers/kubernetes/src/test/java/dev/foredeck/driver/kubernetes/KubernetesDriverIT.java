@@ -1,0 +1,56 @@
+package dev.foredeck.driver.kubernetes;
+
+import dev.foredeck.core.Id;
+import dev.foredeck.core.driver.Driver;
+import dev.foredeck.core.driver.DriverContract;
+import java.io.IOException;
+import java.util.List;
+import java.util.Optional;
+import java.util.concurrent.TimeUnit;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Timeout;
+
+/// The contract, on pods of a real cluster.
+@Timeout(value = 3, unit = TimeUnit.MINUTES)
+class KubernetesDriverIT extends DriverContract {
+  private Cluster cluster;
+  private KubernetesDriver driver;
+
+  @BeforeEach
+  void start() throws IOException {
+    cluster = Cluster.join();
+    driver = cluster.driver(config());
+  }
+
+  KubernetesConfig config() {
+    return cluster.config(Cluster.base(Optional.of("runc")));
+  }
+
+  @Override
+  protected void release() throws IOException {
+    driver.close();
+    cluster.close();
+  }
+
+  @Override
+  protected Driver driver() {
+    return driver;
+  }
+
+  @Override
+  protected void restart() {
+    driver.close();
+    driver = cluster.driver(config());
+  }
+
+  /// A program of the sandbox's user may end process 1, which is of the same user.
+  @Override
+  protected void endAgent(Id sandbox) throws Exception {
+    var _ = run(sandbox, "bash", "-c", "kill -SEGV 1");
+  }
+
+  @Override
+  protected List<String> appendTo(String file) {
+    return List.of("sh", "-c", "echo x >> " + file);
+  }
+}

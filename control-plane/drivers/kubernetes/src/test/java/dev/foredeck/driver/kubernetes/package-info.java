@@ -1,0 +1,4 @@
+@NullMarked
+package dev.foredeck.driver.kubernetes;
+
+import org.jspecify.annotations.NullMarked;
