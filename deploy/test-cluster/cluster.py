@@ -179,9 +179,9 @@ table inet {NFT_TABLE} {{
             runtime = {"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": name}, "handler": handler}
             self.api.create("/apis/node.k8s.io/v1/runtimeclasses", runtime)
         kubelet = daemons["kubelet"]
-        kubelet.wait_ready(lambda: self.api.node_ready(kubelet.since()), 60)
+        kubelet.wait_ready(lambda: self.api.node_ready(kubelet.since()), 120)
         account = "/api/v1/namespaces/default/serviceaccounts/default"
-        daemons["controller-manager"].wait_ready(lambda: self.api.call("GET", account)[0] == 200, 30)
+        daemons["controller-manager"].wait_ready(lambda: self.api.call("GET", account)[0] == 200, 60)
         daemons["scheduler"].must_run()
         say(f"the cluster is up ({time.monotonic() - begin:.1f} s)")
         print(f"export KUBECONFIG={self.configuration.admin}", flush=True)
@@ -201,7 +201,7 @@ table inet {NFT_TABLE} {{
             daemons["etcd"].must_run()
             return self.api.ready()
 
-        daemons["apiserver"].wait_ready(ready, 60)
+        daemons["apiserver"].wait_ready(ready, 120)
 
     def import_pause(self, tools):
         file = self.folder / "pause.tar"
@@ -297,7 +297,7 @@ table inet {NFT_TABLE} {{
             daemon.wait_ready(lambda: answers(port), 30)
         elif name == "kubelet":
             port = (self.settings.address, KUBELET_PORT)  # the API server may be down: no question of it
-            daemon.wait_ready(lambda: answers(port), 60)
+            daemon.wait_ready(lambda: answers(port), 120)
         daemon.must_run()
 
 

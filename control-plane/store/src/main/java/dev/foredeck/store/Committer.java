@@ -223,7 +223,6 @@ final class Committer implements AutoCloseable {
           case CONNECTION_LOST -> {
             drop();
             if (outOfPatience()) {
-              probe.failed();
               fail(batch, Faults.unavailable(e));
               return;
             }

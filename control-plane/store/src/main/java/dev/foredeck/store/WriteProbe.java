@@ -41,7 +41,7 @@ final class WriteProbe implements AutoCloseable {
     return able;
   }
 
-  /// A commit failed, and not because of what was asked.
+  /// The database answered a commit that it cannot.
   void failed() {
     if (able) {
       able = false;
@@ -76,9 +76,10 @@ final class WriteProbe implements AutoCloseable {
       return true;
     } catch (DataAccessException e) {
       LOG.debug("the database's probe failed", e);
-      boolean waited =
-          Faults.sql(e).map(Faults::of).filter(f -> f == Faults.CONTENTION).isPresent();
-      return waited && able;
+      // One that is away is no news from here: whoever asks whether it answers hears of that.
+      boolean incapable =
+          Faults.sql(e).map(Faults::of).filter(f -> f == Faults.INCAPABLE).isPresent();
+      return able && !incapable;
     }
   }
 
