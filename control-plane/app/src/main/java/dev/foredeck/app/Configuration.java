@@ -1,6 +1,7 @@
 package dev.foredeck.app;
 
 import dev.foredeck.core.pool.PoolSetting;
+import dev.foredeck.driver.local.OciRuntime;
 import java.net.InetAddress;
 import java.net.InetSocketAddress;
 import java.nio.file.Path;
@@ -23,6 +24,9 @@ import java.util.stream.Collectors;
 /// @param databaseUrl an outside PostgreSQL; empty: the embedded one
 /// @param egressPins host or host:port to address and port, the only way to a private address
 /// @param agentBundle the agent's runtime, for drivers that run real sandboxes
+/// @param runtime the local driver's: `runc`, `runsc`, or an absolute path to one of them
+/// @param strongRuntime gVisor's, for sandboxes whose policy demands isolation `strong` where
+///   `runtime` is not gVisor's
 /// @param keepOutput how long output and copied-out files are kept
 /// @param keepEvents how long events and calls are kept: decisions outlive output
 /// @param pools of warm sandboxes
@@ -34,6 +38,8 @@ record Configuration(
     Optional<String> databaseUrl,
     Map<String, InetSocketAddress> egressPins,
     Optional<Path> agentBundle,
+    OciRuntime runtime,
+    OciRuntime strongRuntime,
     Duration keepOutput,
     Duration keepEvents,
     List<PoolSetting> pools) {
@@ -80,6 +86,8 @@ record Configuration(
     DATABASE_URL,
     EGRESS_PINS,
     AGENT_BUNDLE,
+    RUNTIME,
+    RUNSC,
     KEEP_OUTPUT_DAYS,
     KEEP_EVENTS_DAYS,
     POOLS;
@@ -123,9 +131,28 @@ record Configuration(
         reader.get(Key.DATABASE_URL),
         pins(reader.get(Key.EGRESS_PINS).orElse("")),
         reader.get(Key.AGENT_BUNDLE).map(path -> Path.of(path).toAbsolutePath().normalize()),
+        runtime(reader, Key.RUNTIME, OciRuntime.RUNC),
+        strongRuntime(reader),
         reader.days(Key.KEEP_OUTPUT_DAYS, 30),
         reader.days(Key.KEEP_EVENTS_DAYS, 365),
         PoolSettings.parse(reader.get(Key.POOLS).orElse(PoolSettings.DEFAULT)));
+  }
+
+  private static OciRuntime runtime(Reader reader, Key key, OciRuntime absent) {
+    try {
+      return reader.get(key).map(OciRuntime::new).orElse(absent);
+    } catch (IllegalArgumentException e) {
+      throw new ConfigurationException(key.variable() + ": " + e.getMessage());
+    }
+  }
+
+  private static OciRuntime strongRuntime(Reader reader) {
+    OciRuntime strong = runtime(reader, Key.RUNSC, OciRuntime.RUNSC);
+    if (!strong.hasItsOwnKernel()) {
+      throw new ConfigurationException(
+          Key.RUNSC.variable() + " must name gVisor's runsc, not " + strong.program());
+    }
+    return strong;
   }
 
   private record Reader(Map<String, String> options, Map<String, String> environment) {

@@ -241,7 +241,13 @@ final class ControlPlane implements AutoCloseable {
                     new ConfigurationException(
                         "FOREDECK_AGENT_BUNDLE is not set: start with ./foredeck up, or name the"
                             + " folder that sandbox-agent/agent/bundle.sh made"));
-        yield new LocalDriver(LocalConfig.of(configuration.dataDir(), bundle), random);
+        yield new LocalDriver(
+            LocalConfig.of(
+                configuration.dataDir(),
+                bundle,
+                configuration.runtime(),
+                configuration.strongRuntime()),
+            random);
       }
       case SIMULATED ->
           new SimulatedDriver(

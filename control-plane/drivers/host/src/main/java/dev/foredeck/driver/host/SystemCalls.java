@@ -9,6 +9,7 @@ import java.io.InputStream;
 /// The system calls that programs in a sandbox may make, as the runtime specification has them.
 public final class SystemCalls {
   private static final ObjectMapper JSON = new ObjectMapper();
+  private static final int ENOSYS = 38;
 
   private SystemCalls() {}
 
@@ -28,5 +29,18 @@ public final class SystemCalls {
       ((ObjectNode) profile).putArray("architectures").add(architecture);
       return profile;
     }
+  }
+
+  /// The same calls where gVisor's kernel filters them. It answers EPERM whatever number is asked
+  /// for, where programs must see that a call does not exist; a trace without a tracer is how to say
+  /// that.
+  public static JsonNode filterOfItsOwnKernel() throws IOException {
+    JsonNode profile = filter();
+    for (JsonNode rule : profile.get("syscalls")) {
+      if (rule.path("errnoRet").asInt() == ENOSYS) {
+        ((ObjectNode) rule).put("action", "SCMP_ACT_TRACE").remove("errnoRet");
+      }
+    }
+    return profile;
   }
 }

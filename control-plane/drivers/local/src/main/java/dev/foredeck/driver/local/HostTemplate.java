@@ -30,7 +30,7 @@ final class HostTemplate {
   static final String NAME = "host";
 
   /// Another one for each change of how skeletons are made, so that old ones are not taken for new.
-  private static final String LAYOUT = "2";
+  private static final String LAYOUT = "3";
 
   /// Folders of the host that hold programs and libraries. Those that are links into `/usr` become
   /// the same links.
@@ -43,6 +43,7 @@ final class HostTemplate {
           "proc",
           "dev",
           "run",
+          "run/foredeck",
           "tmp",
           "workspace",
           "etc",

@@ -13,7 +13,9 @@ import java.nio.file.Path;
 ///   must be short, and every user must be able to enter its parents
 /// @param uidSlots shared by all control planes of this host, so that no two sandboxes share users
 /// @param agentBundle the folder that `sandbox-agent/agent/bundle.sh` made
-/// @param runtime the OCI runtime, as `runc`: a name in the system's PATH or an absolute path
+/// @param runtime what makes sandboxes
+/// @param strongRuntime what makes those whose policy demands isolation `strong`: the same one, or
+///   another that may be missing, and then such sandboxes are refused
 /// @param maxSandboxes on this host, by this driver
 /// @param minFreeBytes disk space that a launch must leave for everything else
 public record LocalConfig(
@@ -21,7 +23,8 @@ public record LocalConfig(
     Path runDir,
     Path uidSlots,
     Path agentBundle,
-    String runtime,
+    OciRuntime runtime,
+    OciRuntime strongRuntime,
     int maxSandboxes,
     long minFreeBytes) {
 
@@ -35,6 +38,10 @@ public record LocalConfig(
     runDir = runDir.toAbsolutePath().normalize();
     uidSlots = uidSlots.toAbsolutePath().normalize();
     agentBundle = agentBundle.toAbsolutePath().normalize();
+    if (!strongRuntime.hasItsOwnKernel()) {
+      throw new IllegalArgumentException(
+          "strongRuntime must be gVisor's runsc, not " + strongRuntime.program());
+    }
     if (maxSandboxes < 1 || minFreeBytes < 0) {
       throw new IllegalArgumentException(
           "maxSandboxes must be at least 1 and minFreeBytes at least 0");
@@ -54,12 +61,21 @@ public record LocalConfig(
 
   /// The places and limits that a host gets when its operator names none.
   public static LocalConfig of(Path dataDir, Path agentBundle) {
+    return of(dataDir, agentBundle, OciRuntime.RUNC, OciRuntime.RUNSC);
+  }
+
+  /// The same, with these runtimes.
+  ///
+  /// @param runsc for policies that demand isolation `strong`, where `runtime` is not gVisor's
+  public static LocalConfig of(
+      Path dataDir, Path agentBundle, OciRuntime runtime, OciRuntime runsc) {
     return new LocalConfig(
         dataDir,
         Path.of("/run/foredeck-" + hash(dataDir)),
         Path.of("/run/foredeck-uids"),
         agentBundle,
-        "runc",
+        runtime,
+        runtime.hasItsOwnKernel() ? runtime : runsc,
         64,
         1L << 30);
   }

@@ -43,7 +43,7 @@ import java.util.concurrent.locks.ReentrantLock;
 import java.util.function.UnaryOperator;
 import java.util.random.RandomGenerator;
 
-/// Sandboxes on this host: an OCI bundle each, run by `runc` as root.
+/// Sandboxes on this host: an OCI bundle each, run by `runc` or gVisor's `runsc` as root.
 ///
 /// Nothing that matters is held in memory: which sandboxes there are is what the kernel and the
 /// folders say, so a control plane that starts after a crash adopts them all. One verb at a time
@@ -63,9 +63,17 @@ public final class LocalDriver implements Driver {
   private final UidSlots slots;
   private final HostTemplate template;
   private final ReentrantLock[] locks = new ReentrantLock[LOCKS];
+
+  /// Held while room is looked for and taken; within a lock of `locks`, never around one.
+  private final ReentrantLock capacity = new ReentrantLock();
+
   private final Map<Id, AgentSocket> sockets = new ConcurrentHashMap<>();
   private final Set<Id> launching = ConcurrentHashMap.newKeySet();
   private volatile boolean closed;
+
+  /// Why no sandbox with a kernel of its own can be launched; empty when the probe has shown that
+  /// it can.
+  private volatile String strongRefusal = "the driver has not been probed";
 
   /// While it is true the canary is somebody's, and no orphan.
   private volatile boolean probing;
@@ -105,9 +113,18 @@ public final class LocalDriver implements Driver {
 
   @Override
   public List<String> probe(Duration timeout) {
+    Deadline deadline = Deadline.in(timeout);
     probing = true;
     try {
-      return new Probe(this, config, random).run(timeout);
+      List<String> findings = new Probe(this, config, config.runtime(), random).run(deadline);
+      if (config.runtime().equals(config.strongRuntime())) {
+        strongRefusal = String.join(" ", findings);
+      } else if (findings.isEmpty()) {
+        // What only some policies demand does not keep the others from running.
+        strongRefusal =
+            String.join(" ", new Probe(this, config, config.strongRuntime(), random).run(deadline));
+      }
+      return findings;
     } finally {
       probing = false;
     }
@@ -120,9 +137,12 @@ public final class LocalDriver implements Driver {
       throw new DriverException.Refused(
           "the local driver has no template " + spec.template() + ", only " + HostTemplate.NAME);
     }
-    if (spec.boundary().isolation() == Isolation.STRONG) {
+    if (spec.boundary().isolation() == Isolation.STRONG
+        && !strongRefusal.isEmpty()
+        && !spec.sandbox().equals(Probe.CANARY)) {
       throw new DriverException.Refused(
-          "the local driver cannot give isolation strong (boundary.isolation) on this host");
+          "the local driver cannot give isolation strong (boundary.isolation) on this host: "
+              + strongRefusal);
     }
     WritablePlaces.check(spec.resources(), spec.boundary());
     WritablePlaces writable = WritablePlaces.of(spec.boundary());
@@ -148,10 +168,7 @@ public final class LocalDriver implements Driver {
               remove(id, deadline, Step.Observer.NONE);
             }
             makePrivate(config.sandboxes());
-            if (!id.equals(Probe.CANARY)) {
-              // A full host must be able to prove itself after a restart.
-              checkCapacity(spec);
-            }
+            reserve(spec, deadline);
             build(spec, writable, deadline);
           } finally {
             launching.remove(id);
@@ -159,7 +176,25 @@ public final class LocalDriver implements Driver {
         });
   }
 
-  private void checkCapacity(LaunchSpec spec) throws IOException, DriverException.Full {
+  /// Makes the sandbox's folder and its disk's image, where there is room for them: one launch at a
+  /// time, so that none passes on space that another has been given.
+  private void reserve(LaunchSpec spec, Deadline deadline) throws IOException, DriverException {
+    locked(
+        capacity,
+        deadline,
+        "find room for " + spec.sandbox(),
+        () -> {
+          if (!spec.sandbox().equals(Probe.CANARY)) {
+            // A full host must be able to prove itself after a restart.
+            checkCapacity(spec, deadline);
+          }
+          makePrivate(config.folder(spec.sandbox()).path());
+          Disk.reserve(config.folder(spec.sandbox()), spec.resources().diskBytes());
+        });
+  }
+
+  private void checkCapacity(LaunchSpec spec, Deadline deadline)
+      throws IOException, DriverException {
     int count = 0;
     try (DirectoryStream<Path> folders = Files.newDirectoryStream(config.sandboxes())) {
       for (Path _ : folders) {
@@ -171,13 +206,16 @@ public final class LocalDriver implements Driver {
           "this host has " + count + " sandboxes, and may have " + config.maxSandboxes());
     }
     long free = Files.getFileStore(config.sandboxes()).getUsableSpace();
-    if (free - spec.resources().diskBytes() < config.minFreeBytes()) {
+    long promised = Disk.unwritten(config.sandboxes(), deadline);
+    if (free - promised - spec.resources().diskBytes() < config.minFreeBytes()) {
       throw new DriverException.Full(
           "the disk of "
               + config.dataDir()
               + " has "
               + free
-              + " bytes free: a sandbox with "
+              + " bytes free, of which "
+              + promised
+              + " are promised to sandboxes: another with "
               + spec.resources().diskBytes()
               + " would leave less than "
               + config.minFreeBytes());
@@ -194,7 +232,6 @@ public final class LocalDriver implements Driver {
     int firstUid = UidSlots.firstUid(slots.claim(id));
     observer.reached(Step.SLOT_CLAIMED);
 
-    makePrivate(folder.path());
     makePrivate(folder.bundle());
     byte[] tokenHash = Hashes.sha256Bytes(spec.token().getBytes(StandardCharsets.UTF_8));
     Records.writeLaunch(folder.launch(), tokenHash);
@@ -229,6 +266,7 @@ public final class LocalDriver implements Driver {
                 cgroups.runtimePath(id),
                 cgroups.limitsSwap(),
                 openFiles(),
+                runtimeOf(spec).hasItsOwnKernel(),
                 writable,
                 spec.resources()));
     Records.write(
@@ -236,7 +274,7 @@ public final class LocalDriver implements Driver {
         OciConfig.JSON.writeValueAsBytes(tamper.apply(oci)));
     observer.reached(Step.CONFIG_WRITTEN);
 
-    start(id, folder, deadline);
+    start(runtimeOf(spec), id, folder, deadline);
     observer.reached(Step.STARTED);
     long pid = Long.parseLong(Files.readString(pidFile(folder)).strip());
     OptionalLong startTicks = KernelTables.startTicks(pid);
@@ -248,32 +286,30 @@ public final class LocalDriver implements Driver {
     observer.reached(Step.RECORDED);
   }
 
-  private void start(Id id, Folder folder, Deadline deadline) throws DriverException.Failed {
+  private void start(OciRuntime runtime, Id id, Folder folder, Deadline deadline)
+      throws DriverException.Failed {
     Path log = folder.path().resolve("runtime.log");
     Command.Result result =
         Command.detach(
             deadline,
             folder.agentLog(),
-            config.runtime(),
-            "--root",
-            config.runtimeState().toString(),
-            "--log",
-            log.toString(),
-            "run",
-            "--detach",
-            "--bundle",
-            folder.bundle().toString(),
-            "--pid-file",
-            pidFile(folder).toString(),
-            id.value());
+            runtime.start(
+                config.runtimeState(), log, folder.bundle(), pidFile(folder), id.value()));
     if (!result.succeeded()) {
       throw new DriverException.Failed(
-          config.runtime()
+          runtime.program()
               + " cannot start "
               + id
               + ": "
               + Command.lastLine(KernelTables.readIfPresent(log).orElse("it says nothing")));
     }
+  }
+
+  private OciRuntime runtimeOf(LaunchSpec spec) {
+    return switch (spec.boundary().isolation()) {
+      case STANDARD -> config.runtime();
+      case STRONG -> config.strongRuntime();
+    };
   }
 
   private static Path pidFile(Folder folder) {
@@ -334,20 +370,16 @@ public final class LocalDriver implements Driver {
         deadline.pause("end programs at work on " + id);
       }
     }
+    // By its record first: a runtime that has ignored the cgroup leaves it outside of that.
+    Optional<Records.Identity> recorded = Records.readProcess(folder.process());
+    if (recorded.isPresent() && recorded.get().isAlive()) {
+      ProcessHandle.of(recorded.get().pid()).ifPresent(ProcessHandle::destroyForcibly);
+    }
     cgroups.kill(id, deadline);
     observer.reached(Step.KILLED);
-    if (Files.exists(config.runtimeState().resolve(id.value()))) {
-      Command.run(
-          deadline,
-          config.runtime(),
-          "--root",
-          config.runtimeState().toString(),
-          "delete",
-          "--force",
-          id.value());
-      // Where the runtime cannot read its own record, the record goes all the same: nothing runs.
-      Trees.delete(config.runtimeState().resolve(id.value()));
-    }
+    // What its runtime did is undone here, step by step: the record is the runtime's own, and of
+    // use to nobody else.
+    Trees.delete(config.runtimeState().resolve(id.value()));
     observer.reached(Step.FORGOTTEN);
     AgentSocket socket = sockets.remove(id);
     if (socket != null) {
@@ -574,11 +606,14 @@ public final class LocalDriver implements Driver {
   }
 
   private void locked(Id id, Deadline deadline, String doing, Work work) throws DriverException {
-    ReentrantLock lock = locks[Math.floorMod(id.hashCode(), LOCKS)];
+    locked(locks[Math.floorMod(id.hashCode(), LOCKS)], deadline, doing, work);
+  }
+
+  private static void locked(ReentrantLock lock, Deadline deadline, String doing, Work work)
+      throws DriverException {
     try {
       if (!lock.tryLock(Math.max(0, deadline.remainingNanos()), TimeUnit.NANOSECONDS)) {
-        throw new DriverException.Failed(
-            "another verb was still at work on the sandbox: cannot " + doing);
+        throw new DriverException.Failed("another verb was still at work: cannot " + doing);
       }
     } catch (InterruptedException e) {
       Thread.currentThread().interrupt();

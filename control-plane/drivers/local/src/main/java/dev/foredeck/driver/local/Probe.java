@@ -12,6 +12,7 @@ import dev.foredeck.driver.host.UidSlots;
 import dev.foredeck.driver.host.Watchdog;
 import dev.foredeck.driver.host.WritablePlaces;
 import dev.foredeck.policy.Boundary;
+import dev.foredeck.policy.Isolation;
 import dev.foredeck.protocol.Channel;
 import dev.foredeck.protocol.Connection;
 import dev.foredeck.protocol.Message;
@@ -32,6 +33,7 @@ import java.util.HexFormat;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
+import java.util.OptionalInt;
 import java.util.OptionalLong;
 import java.util.Set;
 import java.util.random.RandomGenerator;
@@ -108,17 +110,19 @@ final class Probe {
 
   private final LocalDriver driver;
   private final LocalConfig config;
+  private final OciRuntime runtime;
   private final RandomGenerator random;
   private final List<String> findings = new ArrayList<>();
 
-  Probe(LocalDriver driver, LocalConfig config, RandomGenerator random) {
+  /// @param runtime one of the two of `config`
+  Probe(LocalDriver driver, LocalConfig config, OciRuntime runtime, RandomGenerator random) {
     this.driver = driver;
     this.config = config;
+    this.runtime = runtime;
     this.random = random;
   }
 
-  List<String> run(Duration timeout) {
-    Deadline deadline = Deadline.in(timeout);
+  List<String> run(Deadline deadline) {
     try {
       prerequisites(deadline);
       if (findings.isEmpty()) {
@@ -157,16 +161,28 @@ final class Probe {
                 + ").");
       }
     }
-    if (!isInstalled(config.runtime())) {
+    if (!isInstalled(runtime.program())) {
       findings.add(
           "The OCI runtime "
-              + config.runtime()
-              + " is missing: install it (apt-get install runc, or dnf install runc).");
+              + runtime.program()
+              + " is missing: install it ("
+              + (runtime.hasItsOwnKernel()
+                  ? "gVisor, https://gvisor.dev/docs/user_guide/install"
+                  : "apt-get install runc, or dnf install runc")
+              + ").");
     } else {
-      String version = Command.run(deadline, config.runtime(), "--version").output();
+      String version = Command.run(deadline, runtime.program(), "--version").output();
       if (version.matches("(?s)runc version (0|1\\.0)\\..*")) {
         findings.add(
             "This runc is too old: 1.1 or newer is needed, this is " + line(version) + ".");
+      }
+      if (runtime.hasItsOwnKernel() != version.startsWith("runsc version ")) {
+        findings.add(
+            "The OCI runtime "
+                + runtime.program()
+                + " is not what its name says: it says "
+                + line(version)
+                + ".");
       }
     }
     if (!Files.exists(Path.of("/dev/loop-control"))) {
@@ -231,7 +247,7 @@ final class Probe {
               CANARY,
               HostTemplate.NAME,
               RESOURCES,
-              Boundary.NONE,
+              boundary(),
               token,
               Map.of(),
               Instant.EPOCH),
@@ -244,6 +260,19 @@ final class Probe {
     }
   }
 
+  /// With which the driver takes the runtime under test.
+  private Boundary boundary() {
+    return new Boundary(
+        List.of(),
+        List.of(),
+        OptionalLong.empty(),
+        OptionalLong.empty(),
+        OptionalInt.empty(),
+        OptionalInt.empty(),
+        Optional.empty(),
+        runtime.equals(config.runtime()) ? Isolation.STANDARD : Isolation.STRONG);
+  }
+
   private void fromOutside() throws IOException, DriverException.Failed {
     long pid =
         driver
@@ -252,6 +281,10 @@ final class Probe {
             .pid();
     Path process = Path.of("/proc", Long.toString(pid));
     for (String namespace : List.of("pid", "net", "ipc", "uts", "mnt", "user", "cgroup")) {
+      if (namespace.equals("cgroup") && runtime.hasItsOwnKernel()) {
+        // Its programs see the cgroups of their own kernel.
+        continue;
+      }
       Path link = Path.of("ns", namespace);
       if (Files.readSymbolicLink(process.resolve(link))
           .equals(Files.readSymbolicLink(Path.of("/proc/self").resolve(link)))) {
@@ -259,15 +292,19 @@ final class Probe {
       }
     }
     Map<String, String> status = status(process);
-    for (String set : List.of("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")) {
-      if (!status.getOrDefault(set, "").matches("0+")) {
-        findings.add("A sandbox has capabilities (" + set + " " + status.get(set) + ").");
+    if (!runtime.hasItsOwnKernel()) {
+      // gVisor's kernel holds some, in its own user namespace; what its programs have is asked of
+      // them.
+      for (String set : List.of("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")) {
+        if (!status.getOrDefault(set, "").matches("0+")) {
+          findings.add("A sandbox has capabilities (" + set + " " + status.get(set) + ").");
+        }
       }
+      mounts(Files.readString(process.resolve("mountinfo")));
     }
     expect(status, "NoNewPrivs", "1", "A sandbox's programs can gain privileges");
     expect(status, "Seccomp", "2", "A sandbox's system calls are not filtered");
     users(process, status);
-    mounts(process);
     network(process);
     limits();
   }
@@ -296,8 +333,9 @@ final class Probe {
     }
   }
 
-  private void mounts(Path process) throws IOException {
-    for (String line : Files.readString(process.resolve("mountinfo")).lines().toList()) {
+  /// @param table as in `/proc/self/mountinfo`
+  private void mounts(String table) {
+    for (String line : table.lines().toList()) {
       Optional<KernelTables.Mount> mount = KernelTables.parseMount(line);
       if (mount.isEmpty()) {
         continue;
@@ -306,7 +344,9 @@ final class Probe {
       Set<String> options = Set.of(line.split(" ")[5].split(","));
       boolean device = mount.get().type().equals("devtmpfs") && point.startsWith("/");
       if (WritablePlaces.OFFERED.contains(point)) {
-        if (!options.contains("nosuid") || !options.contains("nodev")) {
+        // gVisor shows no nodev: no device of the host can be opened in it at all.
+        boolean noDevices = options.contains("nodev") || runtime.hasItsOwnKernel();
+        if (!options.contains("nosuid") || !noDevices) {
           findings.add("A sandbox's " + point + " allows devices or setuid programs.");
         }
       } else if (!device && !KERNEL_MOUNTS.contains(point) && !options.contains("ro")) {
@@ -330,7 +370,10 @@ final class Probe {
   private void limits() throws IOException {
     Cgroups cgroups = Cgroups.detect(config.cgroupParent());
     limit("memory", RESOURCES.memoryBytes(), cgroups.memoryLimit(CANARY));
-    limit("pids", RESOURCES.pids(), cgroups.pidsLimit(CANARY));
+    limit(
+        "pids",
+        OciConfig.hostPids(RESOURCES, runtime.hasItsOwnKernel()),
+        cgroups.pidsLimit(CANARY));
     limit("cpu", RESOURCES.cpuMillis(), cgroups.cpuLimit(CANARY));
   }
 
@@ -384,19 +427,57 @@ final class Probe {
         findings.add("The probe's program in the sandbox did not come to its end.");
       }
     }
+    if (runtime.hasItsOwnKernel()) {
+      ownKernel(token, deadline);
+      return;
+    }
     Ending filled =
         run(token, deadline, "callcanary000000memory", List.of("sh", "-c", FILL_MEMORY));
-    if (filled.output().strip().equals(Long.toString(512L << 20))) {
-      findings.add("A sandbox can use more memory than its limit.");
-    }
-    if (Cgroups.detect(config.cgroupParent()).outOfMemoryKills(CANARY) == 0) {
-      findings.add("A sandbox that passes its memory limit is not stopped.");
-    }
+    memoryIsLimited(filled.output());
     // Last: what it leaves behind would keep other programs from starting.
     Ending forked = run(token, deadline, "callcanary00000000fork", List.of("sh", "-c", FORK));
     if (forked.output().contains("forked all")) {
       findings.add("A sandbox can have more processes than its limit.");
     }
+  }
+
+  private void memoryIsLimited(String output) throws IOException {
+    if (output.strip().equals(Long.toString(512L << 20))) {
+      findings.add("A sandbox can use more memory than its limit.");
+    }
+    if (Cgroups.detect(config.cgroupParent()).outOfMemoryKills(CANARY) == 0) {
+      findings.add("A sandbox that passes its memory limit is not stopped.");
+    }
+  }
+
+  /// What its programs say of the kernel that they run on. Of the limits only memory's is tried:
+  /// each ends the whole sandbox, and that of processes was read outside.
+  private void ownKernel(String token, Deadline deadline) throws DriverException, IOException {
+    String version =
+        run(token, deadline, "callcanary00000version", List.of("cat", "/proc/version")).output();
+    if (version.isBlank() || version.equals(Files.readString(Path.of("/proc/version")))) {
+      findings.add("A sandbox does not run on a kernel of its own but on the host's.");
+    }
+    String status =
+        run(token, deadline, "callcanary000000status", List.of("cat", "/proc/self/status"))
+            .output();
+    if (!status.matches("(?s).*\nCapEff:\\s0+\n.*") || !status.contains("NoNewPrivs:\t1")) {
+      findings.add("A sandbox's programs have capabilities, or can gain privileges.");
+    }
+    if (!status.contains("Seccomp:\t2")) {
+      findings.add("The system calls of a sandbox's programs are not filtered.");
+    }
+    mounts(
+        run(token, deadline, "callcanary000000mounts", List.of("cat", "/proc/self/mountinfo"))
+            .output());
+    String filled = "";
+    try {
+      filled =
+          run(token, deadline, "callcanary000000memory", List.of("sh", "-c", FILL_MEMORY)).output();
+    } catch (DriverException | IOException _) {
+      // The sandbox has ended, as it should.
+    }
+    memoryIsLimited(filled);
   }
 
   /// IPv4 addresses of the host, bounded.

@@ -2,12 +2,16 @@ package dev.foredeck.driver.local;
 
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import dev.foredeck.core.Id;
+import dev.foredeck.core.driver.DriverException;
+import dev.foredeck.driver.host.Command;
+import dev.foredeck.driver.host.Deadline;
 import dev.foredeck.driver.host.Trees;
 import java.io.IOException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.security.SecureRandom;
+import java.time.Duration;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.function.UnaryOperator;
 
@@ -21,17 +25,44 @@ final class Bench implements AutoCloseable {
     this.config = config;
   }
 
-  static Bench make(int maxSandboxes) throws IOException {
+  static Bench make(OciRuntime runtime) throws IOException {
     Path data = Files.createTempDirectory("foredeck-local");
     Path run =
         Path.of("/run", "fdt-" + ProcessHandle.current().pid() + "-" + COUNT.incrementAndGet());
     return new Bench(
         new LocalConfig(
-            data, run, Path.of("/run/foredeck-uids"), bundle(), "runc", maxSandboxes, 1L << 30));
+            data, run, Path.of("/run/foredeck-uids"), bundle(), runtime, runsc(), 16, 1L << 30));
   }
 
   static Bench make() throws IOException {
-    return make(16);
+    return make(OciRuntime.RUNC);
+  }
+
+  /// gVisor, which most hosts do not have: `FOREDECK_RUNSC` names it, else it is the one that
+  /// `deploy/test-cluster/build.sh runsc` built. Without either the tests that need it fail.
+  static OciRuntime runsc() {
+    String named = System.getenv("FOREDECK_RUNSC");
+    if (named != null && !named.isEmpty()) {
+      return new OciRuntime(named);
+    }
+    try {
+      Path script = Path.of("../../../deploy/test-cluster/build.sh").toAbsolutePath().normalize();
+      String built =
+          Command.require(
+              Deadline.in(Duration.ofSeconds(20)),
+              "look for a runsc that was built here",
+              "bash",
+              script.toString(),
+              "--only-built",
+              "runsc");
+      if (built.isEmpty()) {
+        throw new AssertionError(
+            "gVisor is needed here: name its runsc by FOREDECK_RUNSC, or run " + script + " runsc");
+      }
+      return new OciRuntime(built);
+    } catch (DriverException.Failed e) {
+      throw new AssertionError("gVisor is needed here: " + e.getMessage(), e);
+    }
   }
 
   /// The real agent: in the folder that `-Dforedeck.agentBundle=DIR` names, else made here by its

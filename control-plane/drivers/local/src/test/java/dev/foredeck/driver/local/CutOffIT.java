@@ -50,9 +50,13 @@ class CutOffIT {
 
   private Bench bench;
 
+  OciRuntime runtime() {
+    return OciRuntime.RUNC;
+  }
+
   @BeforeEach
   void makePlace() throws IOException {
-    bench = Bench.make();
+    bench = Bench.make(runtime());
   }
 
   @AfterEach

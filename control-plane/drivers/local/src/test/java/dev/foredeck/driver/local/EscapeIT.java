@@ -1,59 +1,10 @@
 package dev.foredeck.driver.local;
 
-import dev.foredeck.core.Id;
-import dev.foredeck.core.driver.Driver;
-import dev.foredeck.core.driver.EscapeContract;
-import dev.foredeck.driver.host.UidSlots;
-import dev.foredeck.driver.host.WritablePlaces;
 import java.io.IOException;
-import java.nio.file.Files;
-import java.nio.file.Path;
-import java.util.List;
-import java.util.OptionalLong;
-import java.util.Set;
 
-/// What must not work in a sandbox of this host's own programs.
-class EscapeIT extends EscapeContract {
-  private final Bench bench = Bench.make();
-  private final LocalDriver driver = bench.driver();
-
-  EscapeIT() throws IOException {}
-
-  @Override
-  protected Driver driver() {
-    return driver;
-  }
-
-  @Override
-  protected void release() throws IOException {
-    driver.close();
-    bench.close();
-  }
-
-  @Override
-  protected List<Path> hostPaths(Id neighbour) throws IOException {
-    LocalConfig config = bench.config;
-    Path secret = Files.writeString(config.dataDir().resolve("secret"), "secret");
-    return List.of(
-        secret,
-        config.dataDir(),
-        config.runDir(),
-        config.socketFolder(neighbour),
-        config.folder(neighbour).path());
-  }
-
-  @Override
-  protected Set<Tool> tools() {
-    return Tool.ofThisHost();
-  }
-
-  @Override
-  protected List<String> writableFolders() {
-    return WritablePlaces.OFFERED;
-  }
-
-  @Override
-  protected OptionalLong usersFrom() {
-    return OptionalLong.of(UidSlots.FIRST);
+/// Sandboxes on the host's kernel.
+class EscapeIT extends LocalEscape {
+  EscapeIT() throws IOException {
+    super(OciRuntime.RUNC);
   }
 }

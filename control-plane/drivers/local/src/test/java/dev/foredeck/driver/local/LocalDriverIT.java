@@ -12,9 +12,13 @@ class LocalDriverIT extends DriverContract {
   private Bench bench;
   private LocalDriver driver;
 
+  OciRuntime runtime() {
+    return OciRuntime.RUNC;
+  }
+
   @BeforeEach
   void start() throws IOException {
-    bench = Bench.make();
+    bench = Bench.make(runtime());
     driver = bench.driver();
   }
 

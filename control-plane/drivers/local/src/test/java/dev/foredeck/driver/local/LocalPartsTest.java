@@ -10,12 +10,17 @@ import dev.foredeck.core.Resources;
 import dev.foredeck.core.driver.DriverException;
 import dev.foredeck.driver.host.Command;
 import dev.foredeck.driver.host.Deadline;
+import dev.foredeck.driver.host.Disk;
+import dev.foredeck.driver.host.Folder;
 import dev.foredeck.driver.host.KernelTables;
 import dev.foredeck.driver.host.Records;
 import dev.foredeck.driver.host.UidSlots;
 import dev.foredeck.driver.host.WritablePlaces;
+import java.nio.ByteBuffer;
+import java.nio.channels.FileChannel;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.nio.file.StandardOpenOption;
 import java.time.Duration;
 import java.util.HashSet;
 import java.util.List;
@@ -34,7 +39,14 @@ class LocalPartsTest {
   void aRunFolderWhoseSocketsNobodyCouldDialIsRefused() {
     assertThatThrownBy(() ->
             new LocalConfig(
-                folder, Path.of("/run/" + "x".repeat(50)), folder, folder, "runc", 1, 0))
+                folder,
+                Path.of("/run/" + "x".repeat(50)),
+                folder,
+                folder,
+                OciRuntime.RUNC,
+                OciRuntime.RUNSC,
+                1,
+                0))
         .isInstanceOf(IllegalArgumentException.class)
         .hasMessageContaining("107");
     assertThat(LocalConfig.of(folder, folder).runDir().toString())
@@ -96,6 +108,23 @@ class LocalPartsTest {
     assertThat(Records.readProcess(file)).contains(identity);
     Files.writeString(file, "{\"pid\":");
     assertThat(Records.readProcess(file)).as("half a file").isEmpty();
+  }
+
+  @Test
+  void whatSparseImagesMayStillTakeIsCounted() throws Exception {
+    Folder one = new Folder(Files.createDirectories(folder.resolve("boxes/one")));
+    Folder two = new Folder(Files.createDirectories(folder.resolve("boxes/two")));
+    Files.createDirectories(folder.resolve("boxes/without"));
+    Disk.reserve(one, 10 << 20);
+    Disk.reserve(two, 20 << 20);
+    assertThat(Disk.unwritten(folder.resolve("boxes"), SOON)).isEqualTo(30 << 20);
+
+    try (FileChannel image = FileChannel.open(two.image(), StandardOpenOption.WRITE)) {
+      image.write(ByteBuffer.allocate(4 << 20));
+      image.force(true);
+    }
+
+    assertThat(Disk.unwritten(folder.resolve("boxes"), SOON)).isEqualTo(26 << 20);
   }
 
   @Test
@@ -180,6 +209,7 @@ class LocalPartsTest {
                 "/foredeck-x/y",
                 true,
                 1024,
+                false,
                 new WritablePlaces(Set.of("/workspace")),
                 new Resources(250, 128L << 20, 64L << 20, 99)));
 

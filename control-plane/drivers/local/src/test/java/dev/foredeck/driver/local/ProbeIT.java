@@ -216,7 +216,8 @@ class ProbeIT {
             config.runDir(),
             config.uidSlots(),
             config.dataDir(),
-            "no-such-runtime",
+            new OciRuntime("no-such-runtime"),
+            config.strongRuntime(),
             config.maxSandboxes(),
             config.minFreeBytes());
     try (LocalDriver driver = new LocalDriver(without, new SecureRandom())) {

@@ -1,0 +1,10 @@
+package dev.foredeck.driver.local;
+
+/// The contract with a kernel in each sandbox: needs root, gVisor (see [Bench#runsc]) and the
+/// agent's bundle.
+class GvisorDriverIT extends LocalDriverIT {
+  @Override
+  OciRuntime runtime() {
+    return Bench.runsc();
+  }
+}
