@@ -75,6 +75,7 @@ final class Api {
                 .build(),
             HttpResponse.BodyHandlers.ofInputStream());
     Map<String, Double> first = new HashMap<>();
+    boolean claimed = false;
     try (BufferedReader reader =
         new BufferedReader(new InputStreamReader(response.body(), StandardCharsets.UTF_8))) {
       String line;
@@ -85,6 +86,7 @@ final class Api {
           String type = event.path("type").asText();
           first.putIfAbsent(type, millis);
           if (type.equals("sandbox.phase")) {
+            claimed |= event.path("data").path("reason").asText().equals("claimed from the pool");
             first.putIfAbsent(type + ":" + event.path("data").path("phase").asText(), millis);
           }
         }
@@ -93,7 +95,19 @@ final class Api {
     if (response.statusCode() != 200) {
       throw new IOException(path + ": " + response.statusCode());
     }
-    return new Times(first);
+    return new Times(first, claimed);
+  }
+
+  /// Waits until the only pool has what it should have and nothing is at work on it.
+  void awaitFullPool() throws IOException, InterruptedException {
+    while (true) {
+      JsonNode pool = get("/v1/pools").path("pools").get(0);
+      if (pool.path("warm").asInt() >= pool.path("target").asInt()
+          && pool.path("warming").asInt() == 0) {
+        return;
+      }
+      Thread.sleep(20);
+    }
   }
 
   String readySandbox(String body) throws IOException, InterruptedException {
@@ -112,7 +126,9 @@ final class Api {
   }
 
   /// Milliseconds to the first of each.
-  record Times(Map<String, Double> first) {
+  ///
+  /// @param claimed whether the sandbox came from a pool
+  record Times(Map<String, Double> first, boolean claimed) {
     double millis(String what) throws IOException {
       Double millis = first.get(what);
       if (millis == null) {

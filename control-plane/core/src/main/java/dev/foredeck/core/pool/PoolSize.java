@@ -8,7 +8,7 @@ import java.time.Duration;
 /// @param ceiling at most; 0 switches the pool off
 public record PoolSize(int floor, int ceiling) {
   /// Of one pool.
-  public static final int MOST = 100;
+  public static final int MOST = 500;
 
   public PoolSize {
     if (floor < 0 || floor > ceiling || ceiling > MOST) {
