@@ -10,6 +10,7 @@ import dev.foredeck.core.driver.DriverException;
 import dev.foredeck.core.driver.LaunchSpec;
 import dev.foredeck.core.egress.EgressPath;
 import dev.foredeck.driver.host.Deadline;
+import dev.foredeck.driver.kubernetes.KubernetesConfig.Isolation;
 import dev.foredeck.protocol.Message;
 import io.fabric8.kubernetes.api.model.Pod;
 import io.fabric8.kubernetes.client.KubernetesClient;
@@ -23,8 +24,7 @@ import java.time.Duration;
 import java.util.List;
 import java.util.Locale;
 import java.util.Optional;
-import org.slf4j.Logger;
-import org.slf4j.LoggerFactory;
+import java.util.random.RandomGenerator;
 
 /// Sandboxes as pods: one pod each, applied once and deleted once. What it knows of them comes from
 /// a watch, so that live sandboxes go on while the API server is away.
@@ -32,7 +32,6 @@ import org.slf4j.LoggerFactory;
 /// Threading: every method from any thread. It keeps nothing that the cluster does not: after a
 /// crash, a new one reads the same pods.
 public final class KubernetesDriver implements Driver {
-  private static final Logger LOG = LoggerFactory.getLogger(KubernetesDriver.class);
   private static final String FIELD_MANAGER = "foredeck";
   private static final int FORBIDDEN = 403;
   private static final int NOT_FOUND = 404;
@@ -42,6 +41,9 @@ public final class KubernetesDriver implements Driver {
   private final KubernetesConfig config;
   private final KubernetesClient client;
   private final DeploymentTls tls;
+  private final Clock clock;
+  private final RandomGenerator random;
+  private final SandboxPod.Role role;
   private final SandboxPod pods;
   private final Pods seen;
   private final AgentDoor door;
@@ -49,15 +51,32 @@ public final class KubernetesDriver implements Driver {
 
   /// @param client owned by the driver from here on
   KubernetesDriver(
-      KubernetesConfig config, KubernetesClient client, DeploymentTls tls, Clock clock) {
+      KubernetesConfig config,
+      KubernetesClient client,
+      DeploymentTls tls,
+      Clock clock,
+      RandomGenerator random) {
+    this(config, client, tls, clock, random, SandboxPod.Role.SANDBOX);
+  }
+
+  private KubernetesDriver(
+      KubernetesConfig config,
+      KubernetesClient client,
+      DeploymentTls tls,
+      Clock clock,
+      RandomGenerator random,
+      SandboxPod.Role role) {
     this.config = config;
     this.client = client;
     this.tls = tls;
+    this.clock = clock;
+    this.random = random;
+    this.role = role;
     this.door = new AgentDoor(tls);
     // Two deployments may share a namespace: whose a pod is, its certificate says.
     String deployment = tls.pin().substring(0, 16);
-    this.pods = new SandboxPod(config, deployment, tls.pin(), clock);
-    this.seen = new Pods(client, config.namespace(), deployment, this::changed);
+    this.pods = new SandboxPod(config, role, deployment, tls.pin(), clock);
+    this.seen = new Pods(client, config.namespace(), pods.selector(), this::changed);
   }
 
   /// Whoever dials a pod that has ended learns it at once.
@@ -74,7 +93,39 @@ public final class KubernetesDriver implements Driver {
 
   @Override
   public List<String> probe(Duration timeout) {
-    return List.of();
+    Deadline deadline = Deadline.in(timeout);
+    try {
+      if (config.isolation() == Isolation.NETWORK_POLICY) {
+        applyPolicy(deadline);
+      }
+    } catch (DriverException e) {
+      return List.of(e.getMessage());
+    }
+    try (KubernetesDriver canaries =
+        new KubernetesDriver(config, client, tls, clock, random, SandboxPod.Role.CANARY)) {
+      return new IsolationProbe(config, client, canaries, canaries.pods, clock, random)
+          .run(timeout);
+    }
+  }
+
+  private void applyPolicy(Deadline deadline) throws DriverException {
+    try {
+      var _ =
+          Api.within(client, deadline)
+              .resource(pods.networkPolicy())
+              .fieldManager(FIELD_MANAGER)
+              .forceConflicts()
+              .serverSideApply();
+    } catch (KubernetesClientException e) {
+      throw new DriverException.Failed(
+          "the cluster does not take a NetworkPolicy: " + Api.said(e), e);
+    }
+  }
+
+  /// As last seen.
+  Pod pod(Id sandbox) throws DriverException.NotThere {
+    return seen.get(sandbox)
+        .orElseThrow(() -> new DriverException.NotThere("there is no such pod"));
   }
 
   @Override
@@ -287,7 +338,10 @@ public final class KubernetesDriver implements Driver {
   public void close() {
     seen.close();
     door.giveUpAll();
-    client.close();
-    LOG.debug("the driver of {} is closed", tls);
+    switch (role) {
+      case SANDBOX -> client.close();
+      // Lent by the driver whose probe this is.
+      case CANARY -> {}
+    }
   }
 }

@@ -9,6 +9,7 @@ import io.fabric8.kubernetes.client.informers.ResourceEventHandler;
 import io.fabric8.kubernetes.client.informers.SharedIndexInformer;
 import io.fabric8.kubernetes.client.informers.cache.Cache;
 import java.util.List;
+import java.util.Map;
 import java.util.Optional;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.locks.Condition;
@@ -34,17 +35,16 @@ final class Pods implements AutoCloseable {
   private final Condition changed = lock.newCondition();
   private boolean closed;
 
+  /// @param selector labels of the pods
   /// @param onChange told of each change, on the watch's thread: must not block
-  Pods(KubernetesClient client, String namespace, String deployment, Consumer<Id> onChange) {
+  Pods(
+      KubernetesClient client,
+      String namespace,
+      Map<String, String> selector,
+      Consumer<Id> onChange) {
     this.namespace = namespace;
     this.onChange = onChange;
-    this.informer =
-        client
-            .pods()
-            .inNamespace(namespace)
-            .withLabel(SandboxPod.DEPLOYMENT, deployment)
-            .withLabel(SandboxPod.SANDBOX)
-            .runnableInformer(0);
+    this.informer = client.pods().inNamespace(namespace).withLabels(selector).runnableInformer(0);
     SharedIndexInformer<Pod> _ = informer.addEventHandler(new Told());
     SharedIndexInformer<Pod> _ =
         informer.exceptionHandler((_, problem) -> {

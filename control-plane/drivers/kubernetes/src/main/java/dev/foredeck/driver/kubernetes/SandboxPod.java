@@ -12,6 +12,7 @@ import io.fabric8.kubernetes.api.model.Container;
 import io.fabric8.kubernetes.api.model.ContainerBuilder;
 import io.fabric8.kubernetes.api.model.EmptyDirVolumeSource;
 import io.fabric8.kubernetes.api.model.EnvVar;
+import io.fabric8.kubernetes.api.model.IntOrString;
 import io.fabric8.kubernetes.api.model.LocalObjectReference;
 import io.fabric8.kubernetes.api.model.Pod;
 import io.fabric8.kubernetes.api.model.PodBuilder;
@@ -25,6 +26,12 @@ import io.fabric8.kubernetes.api.model.Volume;
 import io.fabric8.kubernetes.api.model.VolumeBuilder;
 import io.fabric8.kubernetes.api.model.VolumeMount;
 import io.fabric8.kubernetes.api.model.VolumeMountBuilder;
+import io.fabric8.kubernetes.api.model.networking.v1.NetworkPolicy;
+import io.fabric8.kubernetes.api.model.networking.v1.NetworkPolicyBuilder;
+import io.fabric8.kubernetes.api.model.networking.v1.NetworkPolicyPeer;
+import io.fabric8.kubernetes.api.model.networking.v1.NetworkPolicyPeerBuilder;
+import io.fabric8.kubernetes.api.model.networking.v1.NetworkPolicyPort;
+import io.fabric8.kubernetes.api.model.networking.v1.NetworkPolicyPortBuilder;
 import java.time.Clock;
 import java.time.Duration;
 import java.util.ArrayList;
@@ -38,7 +45,7 @@ import java.util.regex.Pattern;
 /// secret: of the sandbox's token it has the hash, of the deployment's certificate the pin.
 final class SandboxPod {
   static final String DEPLOYMENT = "foredeck.dev/deployment";
-  static final String SANDBOX = "foredeck.dev/sandbox";
+  static final String ROLE = "foredeck.dev/role";
   static final String TENANT = "foredeck.dev/tenant";
 
   /// Before a user's own label.
@@ -59,15 +66,30 @@ final class SandboxPod {
       Pattern.compile("[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?");
   private static final Pattern LABEL_VALUE = Pattern.compile("(" + LABEL_NAME + ")?");
 
+  /// What a pod is for: only sandboxes are anybody's but the probe's.
+  enum Role {
+    SANDBOX,
+    CANARY;
+
+    String label() {
+      return switch (this) {
+        case SANDBOX -> "sandbox";
+        case CANARY -> "canary";
+      };
+    }
+  }
+
   private final KubernetesConfig config;
+  private final Role role;
   private final String deployment;
   private final String pin;
   private final Clock clock;
 
   /// @param deployment whose pods they are, a label's value
   /// @param pin of the deployment's certificate
-  SandboxPod(KubernetesConfig config, String deployment, String pin, Clock clock) {
+  SandboxPod(KubernetesConfig config, Role role, String deployment, String pin, Clock clock) {
     this.config = config;
+    this.role = role;
     this.deployment = deployment;
     this.pin = pin;
     this.clock = clock;
@@ -145,6 +167,66 @@ final class SandboxPod {
         .build();
   }
 
+  /// Labels that all of these pods have, and no others.
+  Map<String, String> selector() {
+    return Map.of(DEPLOYMENT, deployment, ROLE, role.label());
+  }
+
+  /// What a cluster must enforce where nothing in the pod does: the gateway and nothing else out,
+  /// control planes in.
+  NetworkPolicy networkPolicy() {
+    NetworkPolicyBuilder policy =
+        new NetworkPolicyBuilder()
+            .withNewMetadata()
+            .withName("foredeck-" + deployment)
+            .withNamespace(config.namespace())
+            .endMetadata();
+    List<NetworkPolicyPeer> admitted =
+        config.admit().stream().map(SandboxPod::network).map(SandboxPod::peer).toList();
+    String gateway = network(config.gateway().getAddress().getHostAddress());
+    return policy
+        .withNewSpec()
+        .withNewPodSelector()
+        .addToMatchLabels(DEPLOYMENT, deployment)
+        .endPodSelector()
+        .withPolicyTypes("Ingress", "Egress")
+        .addNewIngress()
+        .withFrom(admitted)
+        .withPorts(tcp(KubernetesConfig.AGENT_PORT))
+        .endIngress()
+        .addNewEgress()
+        .withTo(peer(gateway))
+        .withPorts(tcp(config.gateway().getPort()))
+        .endEgress()
+        .endSpec()
+        .build();
+  }
+
+  private static NetworkPolicyPeer peer(String network) {
+    return new NetworkPolicyPeerBuilder().withNewIpBlock().withCidr(network).endIpBlock().build();
+  }
+
+  private static NetworkPolicyPort tcp(int port) {
+    return new NetworkPolicyPortBuilder()
+        .withProtocol("TCP")
+        .withPort(new IntOrString(port))
+        .build();
+  }
+
+  private static String network(String address) {
+    return address.contains("/") ? address : address + "/32";
+  }
+
+  /// As the firewall takes it.
+  static String gateway(KubernetesConfig config) {
+    return config.gateway().getAddress().getHostAddress() + ":" + config.gateway().getPort();
+  }
+
+  /// As the firewall takes it.
+  static String admit(KubernetesConfig config) {
+    return String.join(",", config.admit());
+  }
+
   private Optional<String> runtimeClass(LaunchSpec spec, Template template)
       throws DriverException.Refused {
     return switch (spec.boundary().isolation()) {
@@ -186,8 +268,7 @@ final class SandboxPod {
           }
         });
     labels.put("app.kubernetes.io/managed-by", "foredeck");
-    labels.put(DEPLOYMENT, deployment);
-    labels.put(SANDBOX, spec.sandbox().value());
+    labels.putAll(selector());
     labels.put(TENANT, spec.tenant().value());
     return labels;
   }
@@ -310,11 +391,9 @@ final class SandboxPod {
         .withImagePullPolicy("IfNotPresent")
         .withEnv(
             env("FOREDECK_STACK", gvisor ? "gvisor" : "linux"),
-            env(
-                "FOREDECK_GATEWAY",
-                config.gateway().getAddress().getHostAddress() + ":" + config.gateway().getPort()),
+            env("FOREDECK_GATEWAY", gateway(config)),
             env("FOREDECK_AGENT_PORT", String.valueOf(KubernetesConfig.AGENT_PORT)),
-            env("FOREDECK_ADMIT", String.join(",", config.admit())))
+            env("FOREDECK_ADMIT", admit(config)))
         .withResources(exactly(spec.resources().cpuMillis(), FIREWALL_MEMORY_BYTES))
         .withSecurityContext(
             new SecurityContextBuilder()

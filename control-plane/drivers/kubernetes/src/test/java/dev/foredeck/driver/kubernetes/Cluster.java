@@ -6,7 +6,6 @@ import dev.foredeck.driver.kubernetes.KubernetesConfig.AgentDelivery;
 import dev.foredeck.driver.kubernetes.KubernetesConfig.Isolation;
 import dev.foredeck.driver.kubernetes.KubernetesConfig.Reach;
 import dev.foredeck.driver.kubernetes.KubernetesConfig.StrongRuntime;
-import io.fabric8.kubernetes.api.model.NamespaceBuilder;
 import io.fabric8.kubernetes.api.model.Pod;
 import io.fabric8.kubernetes.client.KubernetesClient;
 import java.io.IOException;
@@ -23,7 +22,8 @@ import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
 
 /// The cluster that KUBECONFIG names, and a namespace of the test's own in it. Fails where there is
-/// none: whoever asks for these tests wants them to run.
+/// none: whoever asks for these tests wants them to run. The admission policy, which concerns only
+/// such namespaces, stays in the cluster.
 final class Cluster implements AutoCloseable {
   private static final AtomicInteger COUNT = new AtomicInteger();
 
@@ -43,11 +43,6 @@ final class Cluster implements AutoCloseable {
     this.tls = DeploymentTls.generate(new SecureRandom());
     this.namespace =
         "foredeck-test-" + ProcessHandle.current().pid() + "-" + COUNT.incrementAndGet();
-    var _ =
-        client
-            .resource(
-                new NamespaceBuilder().withNewMetadata().withName(namespace).endMetadata().build())
-            .create();
   }
 
   static Cluster join() throws IOException {
@@ -103,8 +98,28 @@ final class Cluster implements AutoCloseable {
         AgentDelivery.IMAGE_VOLUME);
   }
 
+  /// Sets up the namespace as an administrator does, and a driver on it.
   KubernetesDriver driver(KubernetesConfig config) {
-    return new KubernetesDriver(config, Api.client(), tls, Clock.systemUTC());
+    Guard.install(client, config);
+    return unguarded(config);
+  }
+
+  KubernetesDriver unguarded(KubernetesConfig config) {
+    return new KubernetesDriver(config, Api.client(), tls, Clock.systemUTC(), new SecureRandom());
+  }
+
+  static KubernetesConfig with(KubernetesConfig config, Isolation isolation) {
+    return new KubernetesConfig(
+        config.namespace(),
+        config.templates(),
+        config.agentImage(),
+        config.firewallImage(),
+        config.strong(),
+        config.gateway(),
+        config.admit(),
+        config.reach(),
+        isolation,
+        config.agentDelivery());
   }
 
   Optional<Pod> pod(Id sandbox) {
