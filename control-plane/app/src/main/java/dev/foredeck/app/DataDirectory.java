@@ -1,6 +1,7 @@
 package dev.foredeck.app;
 
 import dev.foredeck.app.Configuration.ConfigurationException;
+import dev.foredeck.core.DeploymentTls;
 import dev.foredeck.core.Id;
 import dev.foredeck.core.Ids;
 import java.io.IOException;
@@ -25,11 +26,13 @@ import org.jspecify.annotations.Nullable;
 ///     DIR/lock             held while we run
 ///     DIR/admin.key        the operator's key, 0600
 ///     DIR/deployment.key   from which agents' tokens are derived, 0600
+///     DIR/deployment.pem   the certificate that agents reached over a network look for, and its key, 0600
 ///     DIR/replica.id       this replica's name, 0600
 ///     DIR/policies/        the operator's own policies, *.yaml
 ///     DIR/postgres/        the embedded database
 final class DataDirectory implements AutoCloseable {
   private static final int KEY_BYTES = 32;
+  private static final String CERTIFICATE = "deployment.pem";
 
   private final Path path;
   private final FileChannel channel;
@@ -88,6 +91,22 @@ final class DataDirectory implements AutoCloseable {
         throw notOurs(file);
       }
       return key;
+    } catch (IOException e) {
+      throw new UncheckedIOException(e);
+    } catch (IllegalArgumentException e) {
+      throw notOurs(file);
+    }
+  }
+
+  /// The deployment's certificate, which lives as long as the folder: running sandboxes look for
+  /// it.
+  DeploymentTls deploymentTls(SecureRandom random) {
+    Path file = path.resolve(CERTIFICATE);
+    try {
+      if (!Files.exists(file)) {
+        writeSecret(CERTIFICATE, DeploymentTls.generate(random).toPem().strip());
+      }
+      return DeploymentTls.parse(Files.readString(file));
     } catch (IOException e) {
       throw new UncheckedIOException(e);
     } catch (IllegalArgumentException e) {

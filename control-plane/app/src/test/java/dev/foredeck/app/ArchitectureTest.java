@@ -44,6 +44,7 @@ class ArchitectureTest {
         .resideInAnyPackage(
             "java..",
             "javax.crypto..",
+            "javax.net.ssl..",
             "org.slf4j..",
             "org.jspecify..",
             "com.fasterxml.jackson..",

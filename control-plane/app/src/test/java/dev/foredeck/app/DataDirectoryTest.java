@@ -4,6 +4,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import dev.foredeck.app.Configuration.ConfigurationException;
+import dev.foredeck.core.DeploymentTls;
 import dev.foredeck.core.Ids;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -24,16 +25,19 @@ class DataDirectoryTest {
   void whatItMakesStaysAndOnlyItsOwnerReadsIt() throws Exception {
     byte[] key;
     String replica;
+    String pin;
     try (DataDirectory data = DataDirectory.open(folder)) {
       key = data.deploymentKey(new SecureRandom());
       replica = data.replica(ids);
+      pin = data.deploymentTls(new SecureRandom()).pin();
     }
     assertThat(key).hasSize(32);
     try (DataDirectory data = DataDirectory.open(folder)) {
       assertThat(data.deploymentKey(new SecureRandom())).isEqualTo(key);
       assertThat(data.replica(ids)).isEqualTo(replica);
+      assertThat(data.deploymentTls(new SecureRandom()).pin()).isEqualTo(pin);
     }
-    for (String name : List.of("deployment.key", "replica.id")) {
+    for (String name : List.of("deployment.key", "deployment.pem", "replica.id")) {
       assertThat(PosixFilePermissions.toString(Files.getPosixFilePermissions(folder.resolve(name))))
           .isEqualTo("rw-------");
     }
@@ -49,6 +53,19 @@ class DataDirectoryTest {
             .as(content)
             .isInstanceOf(ConfigurationException.class)
             .hasMessageContaining("deployment.key");
+      }
+    }
+  }
+
+  @Test
+  void refusesACertificateThatIsNotWhole() throws Exception {
+    try (DataDirectory data = DataDirectory.open(folder)) {
+      String whole = DeploymentTls.generate(new SecureRandom()).toPem();
+      for (String content : List.of("", whole.substring(0, whole.length() / 2))) {
+        Files.writeString(folder.resolve("deployment.pem"), content);
+        assertThatThrownBy(() -> data.deploymentTls(new SecureRandom()))
+            .isInstanceOf(ConfigurationException.class)
+            .hasMessageContaining("deployment.pem");
       }
     }
   }

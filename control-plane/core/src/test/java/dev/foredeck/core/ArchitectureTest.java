@@ -28,6 +28,7 @@ final class ArchitectureTest {
         .resideInAnyPackage(
             "java..",
             "javax.crypto..",
+            "javax.net.ssl..",
             "dev.foredeck.core..",
             "dev.foredeck.protocol..",
             "dev.foredeck.policy..",
