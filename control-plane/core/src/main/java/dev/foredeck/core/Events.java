@@ -1,6 +1,7 @@
 package dev.foredeck.core;
 
 import com.fasterxml.jackson.databind.node.ObjectNode;
+import dev.foredeck.core.egress.EgressGateway.Delivery;
 import dev.foredeck.core.egress.EgressGateway.Flow;
 import dev.foredeck.core.gate.Call;
 import dev.foredeck.core.gate.CallResult;
@@ -14,6 +15,12 @@ import java.util.Optional;
 
 /// The bodies of events, each written in one place: the design's table of event types.
 public final class Events {
+  /// The type of [#flow].
+  public static final String FLOW = "egress.flow";
+
+  /// The field by which a flow that is handed over twice is known.
+  public static final String FLOW_ID = "id";
+
   private Events() {}
 
   public static NewEvent phase(Instant time, Phase phase, String reason) {
@@ -120,7 +127,14 @@ public final class Events {
 
   /// @param call the claimed one, where it is a call of this sandbox
   public static NewEvent flow(Instant time, Optional<Id> call, Flow flow) {
+    return flow(time, call, flow, Optional.empty());
+  }
+
+  /// @param delivery where the flow came from a gateway that may hand it over again
+  public static NewEvent flow(
+      Instant time, Optional<Id> call, Flow flow, Optional<Delivery> delivery) {
     ObjectNode data = Json.object().put("host", flow.host()).put("port", flow.port());
+    delivery.ifPresent(d -> data.put(FLOW_ID, d.id()));
     if (!flow.address().isEmpty()) {
       data.put("address", flow.address());
     }
@@ -135,6 +149,6 @@ public final class Events {
     data.put("bytesIn", flow.bytesIn())
         .put("bytesOut", flow.bytesOut())
         .put("millis", flow.millis());
-    return new NewEvent(time, "egress.flow", call, data);
+    return new NewEvent(time, FLOW, call, data);
   }
 }

@@ -5,7 +5,6 @@ import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.channels.SocketChannel;
 import java.util.concurrent.locks.ReentrantLock;
-import javax.net.ssl.SSLContext;
 import javax.net.ssl.SSLEngine;
 import javax.net.ssl.SSLEngineResult;
 import javax.net.ssl.SSLEngineResult.HandshakeStatus;
@@ -37,31 +36,17 @@ final class TlsConnection implements ByteConnection {
   private boolean ended;
   private volatile boolean inputShut;
 
-  private TlsConnection(SocketChannel channel, SSLEngine engine) {
+  /// @param channel connected and blocking; owned by the connection from here on
+  /// @param engine either end's, for TLS 1.3 alone
+  TlsConnection(SocketChannel channel, SSLEngine engine) {
     this.channel = channel;
     this.engine = engine;
-    engine.setEnabledProtocols(new String[] {"TLSv1.3"});
     SSLSession session = engine.getSession();
     recordBytes = session.getPacketBufferSize();
     plainBytes = session.getApplicationBufferSize();
     outgoing = ByteBuffer.allocate(RECORDS_PER_WRITE * recordBytes);
     incoming = ByteBuffer.allocate(RECORDS_PER_WRITE * recordBytes).limit(0);
     decrypted = ByteBuffer.allocate(plainBytes).limit(0);
-  }
-
-  /// @param channel connected and blocking; owned by the connection from here on
-  static TlsConnection accepted(SocketChannel channel, SSLContext context) {
-    SSLEngine engine = context.createSSLEngine();
-    engine.setUseClientMode(false);
-    return new TlsConnection(channel, engine);
-  }
-
-  /// @param channel connected and blocking; owned by the connection from here on
-  /// @param context trusts the one certificate that the server is pinned to
-  static TlsConnection dialled(SocketChannel channel, SSLContext context) {
-    SSLEngine engine = context.createSSLEngine();
-    engine.setUseClientMode(true);
-    return new TlsConnection(channel, engine);
   }
 
   /// To be called once, before anything else. Whoever calls it sees to a time limit.
