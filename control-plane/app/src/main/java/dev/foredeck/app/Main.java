@@ -5,7 +5,6 @@ import dev.foredeck.policy.PolicyException;
 import java.util.HashMap;
 import java.util.Map;
 import java.util.concurrent.Callable;
-import java.util.concurrent.CountDownLatch;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -35,6 +34,7 @@ public final class Main implements Callable<Integer> {
   public static void main(String[] arguments) {
     CommandLine commands = new CommandLine(new Root());
     commands.addSubcommand("up", new Main());
+    commands.addSubcommand("gateway", new GatewayCommand());
     System.exit(commands.execute(arguments));
   }
 
@@ -54,24 +54,9 @@ public final class Main implements Callable<Integer> {
     put(options, "driver", driver);
     try {
       Configuration configuration = Configuration.of(options, System.getenv());
-      CountDownLatch stopped = new CountDownLatch(1);
       ControlPlane plane = ControlPlane.start(configuration);
-      Runtime.getRuntime()
-          .addShutdownHook(
-              Thread.ofPlatform()
-                  .name("drain")
-                  .unstarted(() -> {
-                    plane.close();
-                    stopped.countDown();
-                    // The JVM's own exit code after SIGTERM is 143; ours says that draining
-                    // succeeded.
-                    Runtime.getRuntime().halt(0);
-                  }));
-      System.out.println("foredeck ready " + plane.url());
-      System.out.flush();
       LOG.info("the operator's key is in {}", configuration.dataDir().resolve("admin.key"));
-      stopped.await();
-      return 0;
+      return Foreground.run(plane, "foredeck ready " + plane.url());
     } catch (ConfigurationException e) {
       System.err.println("foredeck: " + e.getMessage());
       return REFUSED;

@@ -84,7 +84,7 @@ final class GatewayLink {
         }
       } catch (IOException | RuntimeException e) {
         String fault = e.toString();
-        if (!fault.equals(lastFault)) {
+        if (!closed && !fault.equals(lastFault)) {
           log.warn("the egress gateway at {} cannot be linked: {}", name, fault);
           lastFault = fault;
         }
@@ -118,7 +118,9 @@ final class GatewayLink {
           listener.received(this, standing.receive());
         }
       } catch (IOException e) {
-        log.warn("the link to the egress gateway at {} broke: {}", name, e.toString());
+        if (!closed) {
+          log.warn("the link to the egress gateway at {} broke: {}", name, e.toString());
+        }
       } finally {
         lostNanos = nanoTime.getAsLong();
         link = null;

@@ -160,7 +160,13 @@ final class GatewayFixture implements AutoCloseable {
 
   static TlsConnection bridge(InetSocketAddress door, Id sandbox, String credential)
       throws IOException {
-    TlsConnection connection = new TlsConnection(SocketChannel.open(door), PIN.engine());
+    return bridge(door, PIN, sandbox, credential);
+  }
+
+  static TlsConnection bridge(
+      InetSocketAddress door, CertificatePin pin, Id sandbox, String credential)
+      throws IOException {
+    TlsConnection connection = new TlsConnection(SocketChannel.open(door), pin.engine());
     connection.handshake();
     new RawClient(connection).send("FOREDECK/1 " + sandbox + " " + credential + "\n");
     return connection;
