@@ -16,6 +16,7 @@ import dev.foredeck.egress.RemoteEgressGateway;
 import dev.foredeck.protocol.CertificatePin;
 import java.io.BufferedReader;
 import java.io.IOException;
+import java.net.InetAddress;
 import java.net.Socket;
 import java.net.URI;
 import java.net.http.HttpClient;
@@ -185,7 +186,8 @@ class GatewayRoleTest {
   }
 
   private String ask(int port, Id sandbox, String credential) throws IOException {
-    try (SSLSocket socket = CertificatePin.of(tls.pin()).over(new Socket("127.0.0.1", port))) {
+    try (SSLSocket socket =
+        CertificatePin.of(tls.pin()).over(new Socket(InetAddress.getLoopbackAddress(), port))) {
       String request =
           "FOREDECK/1 "
               + sandbox

@@ -2,6 +2,7 @@ package dev.foredeck.egress;
 
 import static dev.foredeck.egress.RawClient.head;
 import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import ch.qos.logback.classic.Level;
 import ch.qos.logback.classic.Logger;
@@ -9,9 +10,11 @@ import ch.qos.logback.classic.spi.ILoggingEvent;
 import ch.qos.logback.core.read.ListAppender;
 import dev.foredeck.core.Id;
 import dev.foredeck.core.egress.EgressGateway.Flow;
+import dev.foredeck.protocol.CertificatePin;
 import java.io.DataInputStream;
 import java.io.EOFException;
 import java.io.IOException;
+import java.io.InputStream;
 import java.net.InetSocketAddress;
 import java.nio.ByteBuffer;
 import java.nio.channels.SocketChannel;
@@ -305,7 +308,7 @@ class GatewayServerTest {
     return connection;
   }
 
-  private static final class Slowly extends java.io.InputStream {
+  private static final class Slowly extends InputStream {
     private final ByteConnection connection;
 
     Slowly(ByteConnection connection) {
@@ -314,8 +317,13 @@ class GatewayServerTest {
 
     @Override
     public int read() throws IOException {
-      ByteBuffer one = ByteBuffer.allocate(1);
-      return connection.read(one) < 0 ? -1 : one.get(0) & 0xff;
+      byte[] one = new byte[1];
+      return read(one, 0, 1) < 0 ? -1 : one[0] & 0xff;
+    }
+
+    @Override
+    public int read(byte[] bytes, int offset, int length) throws IOException {
+      return connection.read(ByteBuffer.wrap(bytes, offset, length));
     }
   }
 
@@ -351,11 +359,10 @@ class GatewayServerTest {
 
   @Test
   void isPinnedByItsControlPlaneAndItsBridges() throws Exception {
-    var other = dev.foredeck.protocol.CertificatePin.of("0".repeat(64));
+    CertificatePin other = CertificatePin.of("0".repeat(64));
     for (InetSocketAddress port : List.of(bridges(), control())) {
       try (TlsConnection connection = new TlsConnection(SocketChannel.open(port), other.engine())) {
-        org.assertj.core.api.Assertions.assertThatThrownBy(connection::handshake)
-            .hasMessageContaining("certificate");
+        assertThatThrownBy(connection::handshake).hasMessageContaining("certificate");
       }
     }
     try (RemoteEgressGateway deceived =
@@ -367,7 +374,7 @@ class GatewayServerTest {
             new LinkLimits(8, 4, 1000, 300, 2, 3, 50, 15_000, 5_000, 60_000, 1000, 500, 500, 200),
             System::nanoTime,
             new SecureRandom())) {
-      org.assertj.core.api.Assertions.assertThatThrownBy(() ->
+      assertThatThrownBy(() ->
               deceived.open(
                   new Id("sbx0000000000000002"),
                   GatewayFixture.credential(),

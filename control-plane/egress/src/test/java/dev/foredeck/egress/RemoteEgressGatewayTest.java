@@ -380,7 +380,7 @@ class RemoteEgressGatewayTest {
         GatewayServer server = pinned(FEW, site);
         RemoteEgressGateway plane = plane(new Cuttable(server))) {
       open(plane, flows);
-      try (RawClient client = tunnel(server)) {
+      try (RawClient _ = tunnel(server)) {
         site.nextRequest();
         plane.close(SANDBOX);
         assertThat(flows.flows)
