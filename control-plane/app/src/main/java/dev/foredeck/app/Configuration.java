@@ -2,10 +2,12 @@ package dev.foredeck.app;
 
 import dev.foredeck.core.pool.PoolSetting;
 import dev.foredeck.driver.local.OciRuntime;
+import dev.foredeck.egress.RemoteEgressGateway;
 import java.net.InetAddress;
 import java.net.InetSocketAddress;
 import java.nio.file.Path;
 import java.time.Duration;
+import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.List;
@@ -30,6 +32,7 @@ import java.util.stream.Collectors;
 /// @param keepOutput how long output and copied-out files are kept
 /// @param keepEvents how long events and calls are kept: decisions outlive output
 /// @param pools of warm sandboxes
+/// @param gateways control ports of egress gateways of their own process; none: this process is it
 record Configuration(
     String listenHost,
     int listenPort,
@@ -42,7 +45,8 @@ record Configuration(
     OciRuntime strongRuntime,
     Duration keepOutput,
     Duration keepEvents,
-    List<PoolSetting> pools) {
+    List<PoolSetting> pools,
+    List<HostAndPort> gateways) {
 
   enum DriverKind {
     LOCAL,
@@ -90,7 +94,8 @@ record Configuration(
     RUNSC,
     KEEP_OUTPUT_DAYS,
     KEEP_EVENTS_DAYS,
-    POOLS;
+    POOLS,
+    GATEWAY;
 
     String variable() {
       return PREFIX + name();
@@ -104,38 +109,92 @@ record Configuration(
         Arrays.stream(Key.values())
             .map(Key::variable)
             .collect(Collectors.toCollection(TreeSet::new));
-    for (String variable : new TreeSet<>(environment.keySet())) {
-      if (variable.startsWith(PREFIX)
-          && !known.contains(variable)
-          && !ELSEWHERE.contains(variable)) {
-        throw new ConfigurationException(
-            variable + " is not a key of Foredeck; the keys are " + String.join(", ", known));
-      }
-    }
+    refuseUnknown(known, environment);
     Reader reader = new Reader(options, environment);
-    String listen = reader.get(Key.LISTEN).orElse("127.0.0.1:7070");
-    int colon = listen.lastIndexOf(':');
-    if (colon < 1) {
+    HostAndPort listen =
+        HostAndPort.parse("FOREDECK_LISTEN", reader.get(Key.LISTEN).orElse("127.0.0.1:7070"), 0);
+    DriverKind driver = driver(reader.get(Key.DRIVER).orElse("local"));
+    List<HostAndPort> gateways = gateways(reader.get(Key.GATEWAY).orElse(""));
+    String pins = reader.get(Key.EGRESS_PINS).orElse("");
+    if (!gateways.isEmpty() && driver == DriverKind.LOCAL) {
       throw new ConfigurationException(
-          "FOREDECK_LISTEN is '" + listen + "': it must be HOST:PORT, as 127.0.0.1:7070");
+          "FOREDECK_GATEWAY is set: sandboxes of the local driver reach the gateway of this process"
+              + " alone, so leave it out");
     }
-    String host = listen.substring(0, colon);
-    if (host.startsWith("[") && host.endsWith("]")) {
-      host = host.substring(1, host.length() - 1);
+    if (!gateways.isEmpty() && !pins.isEmpty()) {
+      throw new ConfigurationException(
+          "FOREDECK_EGRESS_PINS is set beside FOREDECK_GATEWAY: pins are the gateway's, set them"
+              + " there");
     }
     return new Configuration(
-        host,
-        port("FOREDECK_LISTEN", listen.substring(colon + 1), 0),
+        listen.host(),
+        listen.port(),
         Path.of(reader.get(Key.DATA).orElse("/var/lib/foredeck")).toAbsolutePath().normalize(),
-        driver(reader.get(Key.DRIVER).orElse("local")),
+        driver,
         reader.get(Key.DATABASE_URL),
-        pins(reader.get(Key.EGRESS_PINS).orElse("")),
+        pins(pins),
         reader.get(Key.AGENT_BUNDLE).map(path -> Path.of(path).toAbsolutePath().normalize()),
         runtime(reader, Key.RUNTIME, OciRuntime.RUNC),
         strongRuntime(reader),
         reader.days(Key.KEEP_OUTPUT_DAYS, 30),
         reader.days(Key.KEEP_EVENTS_DAYS, 365),
-        PoolSettings.parse(reader.get(Key.POOLS).orElse(PoolSettings.DEFAULT)));
+        PoolSettings.parse(reader.get(Key.POOLS).orElse(PoolSettings.DEFAULT)),
+        gateways);
+  }
+
+  /// A misspelt key would otherwise be a silent default.
+  static void refuseUnknown(Set<String> known, Map<String, String> environment) {
+    for (String variable : new TreeSet<>(environment.keySet())) {
+      if (variable.startsWith(PREFIX)
+          && !known.contains(variable)
+          && !ELSEWHERE.contains(variable)) {
+        throw new ConfigurationException(
+            variable
+                + " is not a key of Foredeck; the keys are "
+                + String.join(", ", new TreeSet<>(known)));
+      }
+    }
+  }
+
+  /// @param host without the brackets of an IPv6 address
+  record HostAndPort(String host, int port) {
+    /// @param least 0 where any free port will do
+    static HostAndPort parse(String key, String text, int least) {
+      int colon = text.lastIndexOf(':');
+      if (colon < 1) {
+        throw new ConfigurationException(
+            key + " is '" + text + "': it must be HOST:PORT, as 127.0.0.1:7070");
+      }
+      String host = text.substring(0, colon);
+      if (host.startsWith("[") && host.endsWith("]")) {
+        host = host.substring(1, host.length() - 1);
+      }
+      return new HostAndPort(host, Configuration.port(key, text.substring(colon + 1), least));
+    }
+
+    @Override
+    public String toString() {
+      return (host.contains(":") ? "[" + host + "]" : host) + ":" + port;
+    }
+  }
+
+  private static List<HostAndPort> gateways(String text) {
+    List<HostAndPort> gateways = new ArrayList<>();
+    for (String gateway : text.split(",", -1)) {
+      if (!gateway.isBlank()) {
+        gateways.add(HostAndPort.parse("FOREDECK_GATEWAY", gateway.strip(), 1));
+      }
+    }
+    int most = RemoteEgressGateway.MOST_GATEWAYS;
+    if (gateways.size() > most || Set.copyOf(gateways).size() < gateways.size()) {
+      throw new ConfigurationException(
+          "FOREDECK_GATEWAY is '"
+              + text
+              + "': it must name at most "
+              + most
+              + " different gateways, as HOST:PORT,HOST:PORT");
+    }
+    return List.copyOf(gateways);
   }
 
   private static OciRuntime runtime(Reader reader, Key key, OciRuntime absent) {
@@ -196,7 +255,7 @@ record Configuration(
     };
   }
 
-  private static Map<String, InetSocketAddress> pins(String text) {
+  static Map<String, InetSocketAddress> pins(String text) {
     Map<String, InetSocketAddress> pins = new LinkedHashMap<>();
     for (String pin : text.split(",", -1)) {
       if (pin.isBlank()) {

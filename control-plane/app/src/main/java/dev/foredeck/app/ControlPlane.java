@@ -9,6 +9,7 @@ import dev.foredeck.core.Patience;
 import dev.foredeck.core.Policies;
 import dev.foredeck.core.Role;
 import dev.foredeck.core.driver.Driver;
+import dev.foredeck.core.egress.EgressGateway;
 import dev.foredeck.core.feed.LogFeeds;
 import dev.foredeck.core.gate.Agents;
 import dev.foredeck.core.gate.Gate;
@@ -25,11 +26,16 @@ import dev.foredeck.driver.local.LocalDriver;
 import dev.foredeck.driver.simulated.Pace;
 import dev.foredeck.driver.simulated.SimulatedBackend;
 import dev.foredeck.driver.simulated.SimulatedDriver;
+import dev.foredeck.egress.Dialer;
 import dev.foredeck.egress.EgressLimits;
 import dev.foredeck.egress.HttpEgressGateway;
+import dev.foredeck.egress.LinkKey;
+import dev.foredeck.egress.LinkLimits;
 import dev.foredeck.egress.LocalAddresses;
 import dev.foredeck.egress.Pins;
+import dev.foredeck.egress.RemoteEgressGateway;
 import dev.foredeck.egress.Resolver;
+import dev.foredeck.protocol.CertificatePin;
 import dev.foredeck.server.ForedeckServer;
 import dev.foredeck.server.Listen;
 import dev.foredeck.store.DatabaseUrl;
@@ -44,7 +50,9 @@ import java.time.Clock;
 import java.time.Duration;
 import java.util.ArrayDeque;
 import java.util.Deque;
+import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.Map;
 import java.util.Optional;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.ExecutionException;
@@ -63,6 +71,7 @@ final class ControlPlane implements AutoCloseable {
   private static final Duration SWEEP = Duration.ofSeconds(30);
   private static final String TENANT = "default";
   private static final String ADMIN_KEY = "admin.key";
+  private static final String GATEWAY_KEY = "gateway.key";
 
   /// How long a start that is told to stop may go on with the step that it is at.
   private static final Duration UNWIND = DATABASE.plus(Duration.ofSeconds(10));
@@ -132,16 +141,10 @@ final class ControlPlane implements AutoCloseable {
             1, Thread.ofPlatform().daemon().name("agent-deadlines").factory());
     timer.setRemoveOnCancelPolicy(true);
     keep(timer::shutdownNow);
-    HttpEgressGateway egress =
-        keep(
-            new HttpEgressGateway(
-                EgressLimits.DEFAULT,
-                new Pins(configuration.egressPins()),
-                Resolver.system(),
-                new LocalAddresses(System::nanoTime),
-                System::nanoTime));
     String owner = data.replica(ids);
-    Agents agents = new Agents(driver, data.deploymentKey(random), timer);
+    byte[] deploymentKey = data.deploymentKey(random);
+    Agents agents = new Agents(driver, deploymentKey, timer);
+    EgressGateway egress = keep(egress(configuration, data, deploymentKey, owner, random));
     WarmPools pools =
         keep(pools(configuration, store, driver, agents, policies, owner, clock, ids, limits));
     Launcher launcher =
@@ -254,6 +257,41 @@ final class ControlPlane implements AutoCloseable {
               new SimulatedBackend(
                   Pace.real(), random.nextLong(), Limits.DEFAULT.sandboxesPerOwner()));
     };
+  }
+
+  private static EgressGateway egress(
+      Configuration configuration,
+      DataDirectory data,
+      byte[] deploymentKey,
+      String owner,
+      SecureRandom random) {
+    if (configuration.gateways().isEmpty()) {
+      return new HttpEgressGateway(
+          EgressLimits.DEFAULT,
+          new Pins(configuration.egressPins()),
+          Resolver.system(),
+          new LocalAddresses(System::nanoTime),
+          System::nanoTime);
+    }
+    LinkKey key = LinkKey.of(deploymentKey);
+    try {
+      // What the operator gives the gateways, beside the certificate.
+      data.writeSecret(GATEWAY_KEY, key.text());
+    } catch (IOException e) {
+      throw new UncheckedIOException(e);
+    }
+    Map<String, Dialer> gateways = new LinkedHashMap<>();
+    for (Configuration.HostAndPort gateway : configuration.gateways()) {
+      gateways.put(gateway.toString(), Dialer.to(gateway.host(), gateway.port()));
+    }
+    return new RemoteEgressGateway(
+        gateways,
+        CertificatePin.of(data.deploymentTls(random).pin()),
+        key,
+        owner,
+        LinkLimits.DEFAULT,
+        System::nanoTime,
+        random);
   }
 
   private Store store(Configuration configuration, SecureRandom random, Clock clock) {

@@ -30,6 +30,7 @@ import org.jspecify.annotations.Nullable;
 ///     DIR/admin.key        the operator's key, 0600
 ///     DIR/deployment.key   from which agents' tokens are derived, 0600
 ///     DIR/deployment.pem   the certificate that agents reached over a network look for, and its key, 0600
+///     DIR/gateway.key      what egress gateways of their own process share with us, 0600
 ///     DIR/replica.id       this replica's name, 0600
 ///     DIR/policies/        the operator's own policies, *.yaml
 ///     DIR/postgres/        the embedded database

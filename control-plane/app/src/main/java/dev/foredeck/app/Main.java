@@ -5,7 +5,6 @@ import dev.foredeck.policy.PolicyException;
 import java.util.HashMap;
 import java.util.Map;
 import java.util.concurrent.Callable;
-import java.util.concurrent.CountDownLatch;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -35,6 +34,7 @@ public final class Main implements Callable<Integer> {
   public static void main(String[] arguments) {
     CommandLine commands = new CommandLine(new Root());
     commands.addSubcommand("up", new Main());
+    commands.addSubcommand("gateway", new GatewayCommand());
     System.exit(commands.execute(arguments));
   }
 

@@ -104,4 +104,34 @@ class ConfigurationTest {
         .isInstanceOf(ConfigurationException.class)
         .hasMessageContaining("not-supported");
   }
+
+  @Test
+  void namesGatewaysOfTheirOwnProcess() {
+    Configuration configuration =
+        Configuration.of(
+            Map.of("driver", "simulated"), Map.of("FOREDECK_GATEWAY", "gw.example:3130, [::1]:1"));
+    assertThat(configuration.gateways())
+        .extracting(Configuration.HostAndPort::toString)
+        .containsExactly("gw.example:3130", "[::1]:1");
+    for (String gateways : new String[] {"gw", "gw:0", "gw:1,gw:1", "a:1,b:1,c:1,d:1,e:1"}) {
+      assertThatThrownBy(() ->
+              Configuration.of(Map.of("driver", "simulated"), Map.of("FOREDECK_GATEWAY", gateways)))
+          .as(gateways)
+          .isInstanceOf(ConfigurationException.class)
+          .hasMessageContaining("FOREDECK_GATEWAY");
+    }
+  }
+
+  @Test
+  void refusesAGatewayWhereItWouldNotBeUsed() {
+    assertThatThrownBy(() -> Configuration.of(Map.of(), Map.of("FOREDECK_GATEWAY", "gw:1")))
+        .isInstanceOf(ConfigurationException.class)
+        .hasMessageContaining("local driver");
+    assertThatThrownBy(() ->
+            Configuration.of(
+                Map.of("driver", "simulated"),
+                Map.of("FOREDECK_GATEWAY", "gw:1", "FOREDECK_EGRESS_PINS", "a=127.0.0.1:1")))
+        .isInstanceOf(ConfigurationException.class)
+        .hasMessageContaining("FOREDECK_EGRESS_PINS");
+  }
 }

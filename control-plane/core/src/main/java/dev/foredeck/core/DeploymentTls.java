@@ -24,6 +24,7 @@ import java.util.Base64;
 import java.util.HexFormat;
 import javax.net.ssl.KeyManagerFactory;
 import javax.net.ssl.SSLContext;
+import javax.net.ssl.SSLEngine;
 import javax.net.ssl.SSLSocket;
 
 /// The deployment's own certificate: how agents and their bridges, which reach the control plane
@@ -111,6 +112,14 @@ public final class DeploymentTls {
     tls.setUseClientMode(false);
     tls.setEnabledProtocols(PROTOCOLS);
     return tls;
+  }
+
+  /// The deployment's end of TLS for a connection whose bytes the caller moves.
+  public SSLEngine engine() {
+    SSLEngine engine = context.createSSLEngine();
+    engine.setUseClientMode(false);
+    engine.setEnabledProtocols(PROTOCOLS);
+    return engine;
   }
 
   private static SSLContext context(X509Certificate certificate, PrivateKey key) {

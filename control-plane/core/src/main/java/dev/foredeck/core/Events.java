@@ -1,6 +1,7 @@
 package dev.foredeck.core;
 
 import com.fasterxml.jackson.databind.node.ObjectNode;
+import dev.foredeck.core.egress.EgressGateway.Delivery;
 import dev.foredeck.core.egress.EgressGateway.Flow;
 import dev.foredeck.core.gate.Call;
 import dev.foredeck.core.gate.CallResult;
@@ -28,6 +29,12 @@ public final class Events {
           "call.ended",
           "file.changed",
           "egress.flow");
+
+  /// The type of [#flow].
+  public static final String FLOW = "egress.flow";
+
+  /// The field by which a flow that is handed over twice is known.
+  public static final String FLOW_ID = "id";
 
   private Events() {}
 
@@ -135,7 +142,14 @@ public final class Events {
 
   /// @param call the claimed one, where it is a call of this sandbox
   public static NewEvent flow(Instant time, Optional<Id> call, Flow flow) {
+    return flow(time, call, flow, Optional.empty());
+  }
+
+  /// @param delivery where the flow came from a gateway that may hand it over again
+  public static NewEvent flow(
+      Instant time, Optional<Id> call, Flow flow, Optional<Delivery> delivery) {
     ObjectNode data = Json.object().put("host", flow.host()).put("port", flow.port());
+    delivery.ifPresent(d -> data.put(FLOW_ID, d.id()));
     if (!flow.address().isEmpty()) {
       data.put("address", flow.address());
     }
@@ -153,6 +167,6 @@ public final class Events {
     data.put("bytesIn", flow.bytesIn())
         .put("bytesOut", flow.bytesOut())
         .put("millis", flow.millis());
-    return new NewEvent(time, "egress.flow", call, data);
+    return new NewEvent(time, FLOW, call, data);
   }
 }

@@ -73,6 +73,7 @@ final class Answers {
       case "not-tls" -> "to get it allowed: a tunnel carries TLS only; plain http needs no CONNECT";
       case "limit" ->
           "to get it allowed: wait, ask for less, or ask the operator for a higher limit";
+      case "unavailable" -> "to get it allowed: try again; the gateway denies until it can ask";
       case "unresolved" -> "to get it allowed: check the name; the gateway resolves it, not you";
       default ->
           "to get it allowed: the owner of this sandbox's policy adds the host to a rule under"

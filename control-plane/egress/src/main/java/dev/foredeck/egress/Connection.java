@@ -44,12 +44,12 @@ final class Connection implements Runnable {
 
   private final SandboxEgress egress;
   private final Surroundings around;
-  private final SocketChannel client;
+  private final ByteConnection client;
   private final FlowTally tally;
   private final Deadline deadline;
   private final CountDownLatch ended = new CountDownLatch(1);
   private volatile @Nullable Thread thread;
-  private volatile @Nullable SocketChannel upstream;
+  private volatile @Nullable Channel upstream;
   private volatile Deadline.@Nullable Expiry expiry;
   private volatile @Nullable String abortedWhy;
 
@@ -60,7 +60,7 @@ final class Connection implements Runnable {
   private boolean answering;
   private boolean tunnelled;
 
-  Connection(SandboxEgress egress, SocketChannel client) {
+  Connection(SandboxEgress egress, ByteConnection client) {
     this.egress = egress;
     this.around = egress.around();
     this.client = client;
@@ -132,6 +132,7 @@ final class Connection implements Runnable {
       }
       handle(wire, Head.parse(bytes, around.limits().headers()));
       record();
+      finish(wire);
     } catch (Wire.HeadTooLargeException _) {
       int most = around.limits().headBytes();
       end(wire, Refusal.limit(431, "the request head is larger than " + most + " bytes"));
@@ -200,6 +201,20 @@ final class Connection implements Runnable {
     }
   }
 
+  /// The answer is whole: sees that it arrives.
+  private void finish(Wire wire) {
+    if (!client.lingers()) {
+      return; // What is in a unix socket stays there for its reader.
+    }
+    try {
+      deadline.within(LINGER_MILLIS, "reading the answer");
+      client.shutdownOutput();
+      discard(wire);
+    } catch (IOException _) {
+      log.debug("a client left before the end of its answer");
+    }
+  }
+
   private void record() {
     tally.take().ifPresent(egress.outbox()::add);
   }
@@ -210,6 +225,7 @@ final class Connection implements Runnable {
     tally.asked(request);
     asked = request.method() + " " + request.authority() + request.path();
     checkExpectations(request);
+    deadline.within(around.limits().headMillis(), "the decision");
     Verdict verdict = decide(request);
     if (!verdict.allowed()) {
       throw Refusal.denied(verdict.rule(), verdict.reason());
@@ -222,7 +238,7 @@ final class Connection implements Runnable {
         around.destinations().find(request.authority(), egress.lookups());
     SocketChannel server = connect(request.authority(), addresses);
     ByteBuffer buffer = around.buffers().take();
-    Wire serverWire = new Wire(server, buffer, deadline::touch);
+    Wire serverWire = new Wire(ByteConnection.of(server), buffer, deadline::touch);
     try {
       if (request.isTunnel()) {
         tunnel(request.authority().host(), wire, serverWire);
@@ -240,6 +256,8 @@ final class Connection implements Runnable {
       return egress
           .rules()
           .decide(authority.host().text(), authority.port(), request.method(), request.path());
+    } catch (RulesUnavailableException e) {
+      throw Refusal.unavailable(e.getMessage());
     } catch (RuntimeException e) {
       log.error("egress rules failed", e);
       throw Refusal.denied("policy-error", "the rules could not be evaluated");

@@ -43,7 +43,7 @@ final class FlowTally {
     host = request.authority().host().text();
     port = request.authority().port();
     method = request.method();
-    path = bounded(request.path(), MAX_PATH);
+    path = shownPath(request.path());
   }
 
   synchronized void allowed(Verdict verdict) {
@@ -118,6 +118,11 @@ final class FlowTally {
             bytesIn.get(),
             bytesOut.get(),
             millis));
+  }
+
+  /// As much of a path as a flow holds.
+  static String shownPath(String path) {
+    return bounded(path, MAX_PATH);
   }
 
   private static String bounded(String text, int max) {

@@ -11,7 +11,6 @@ import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
-import java.util.concurrent.ScheduledThreadPoolExecutor;
 import java.util.concurrent.atomic.AtomicLong;
 import java.util.concurrent.locks.ReentrantLock;
 import java.util.function.LongSupplier;
@@ -31,9 +30,21 @@ import org.jspecify.annotations.Nullable;
 public final class HttpEgressGateway implements EgressGateway {
   private static final long DRAIN_MILLIS = 10_000;
 
+  /// @param listener where the sandbox comes in
+  private record Way(SandboxEgress egress, UnixListener listener) {
+    void stop(String why) {
+      listener.stop();
+      egress.stop(why);
+    }
+
+    void drain() {
+      listener.awaitEnd(DRAIN_MILLIS);
+      egress.drain(DRAIN_MILLIS);
+    }
+  }
+
   private final ReentrantLock lock = new ReentrantLock();
-  private final Map<Id, SandboxEgress> open = new HashMap<>();
-  private final ScheduledThreadPoolExecutor timer;
+  private final Map<Id, Way> open = new HashMap<>();
   private final Surroundings around;
   private boolean closed;
 
@@ -45,13 +56,7 @@ public final class HttpEgressGateway implements EgressGateway {
       Resolver resolver,
       Supplier<Set<InetAddress>> ownAddresses,
       LongSupplier nanoTime) {
-    timer =
-        new ScheduledThreadPoolExecutor(
-            1, Thread.ofPlatform().daemon().name("egress-deadlines").factory());
-    timer.setRemoveOnCancelPolicy(true);
-    Destinations destinations =
-        new Destinations(pins, resolver, new AddressRules(ownAddresses), limits.resolveMillis());
-    around = new Surroundings(limits, destinations, new BufferPool(), timer, nanoTime);
+    around = Surroundings.of(limits, pins, resolver, ownAddresses, nanoTime);
   }
 
   @Override
@@ -65,7 +70,7 @@ public final class HttpEgressGateway implements EgressGateway {
   }
 
   void open(Id sandbox, Path socket, EgressRules rules, FlowRecorder flows) throws IOException {
-    @Nullable SandboxEgress former;
+    @Nullable Way former;
     lock.lock();
     try {
       if (closed) {
@@ -75,21 +80,28 @@ public final class HttpEgressGateway implements EgressGateway {
       former = open.remove(sandbox);
       AtomicLong totalBytes = new AtomicLong();
       if (former != null) {
-        totalBytes = former.totalBytes();
+        totalBytes = former.egress().totalBytes();
         former.stop("the sandbox's egress rules were replaced");
       }
-      open.put(sandbox, SandboxEgress.open(sandbox, socket, rules, flows, around, totalBytes));
+      SandboxEgress egress = new SandboxEgress(sandbox, rules, flows, around, totalBytes);
+      try {
+        open.put(sandbox, new Way(egress, UnixListener.listen(socket, egress)));
+      } catch (IOException e) {
+        egress.stop("the sandbox's egress could not be opened");
+        egress.drain(DRAIN_MILLIS);
+        throw e;
+      }
     } finally {
       lock.unlock();
     }
     if (former != null) {
-      former.drain(DRAIN_MILLIS);
+      former.drain();
     }
   }
 
   private void checkOwner(Id sandbox, Path socket) throws IOException {
-    for (Map.Entry<Id, SandboxEgress> entry : open.entrySet()) {
-      if (!entry.getKey().equals(sandbox) && entry.getValue().socket().equals(socket)) {
+    for (Map.Entry<Id, Way> entry : open.entrySet()) {
+      if (!entry.getKey().equals(sandbox) && entry.getValue().listener().socket().equals(socket)) {
         throw new IOException("another sandbox listens at " + socket);
       }
     }
@@ -97,7 +109,7 @@ public final class HttpEgressGateway implements EgressGateway {
 
   @Override
   public void close(Id sandbox) {
-    @Nullable SandboxEgress former;
+    @Nullable Way former;
     lock.lock();
     try {
       former = open.remove(sandbox);
@@ -108,27 +120,26 @@ public final class HttpEgressGateway implements EgressGateway {
     } finally {
       lock.unlock();
     }
-    former.drain(DRAIN_MILLIS);
+    former.drain();
   }
 
   @Override
   public void close() {
-    List<SandboxEgress> former;
+    List<Way> former;
     lock.lock();
     try {
       closed = true;
       former = new ArrayList<>(open.values());
       open.clear();
-      for (SandboxEgress egress : former) {
-        egress.stop("the egress gateway was closed");
+      for (Way way : former) {
+        way.stop("the egress gateway was closed");
       }
     } finally {
       lock.unlock();
     }
-    for (SandboxEgress egress : former) {
-      egress.drain(DRAIN_MILLIS);
+    for (Way way : former) {
+      way.drain();
     }
-    around.destinations().close();
-    timer.shutdownNow();
+    around.close();
   }
 }

@@ -33,6 +33,11 @@ final class Refusal extends Exception {
     return new Refusal(status, "limit", reason, true);
   }
 
+  /// Nobody is there who could decide or record.
+  static Refusal unavailable(String reason) {
+    return new Refusal(503, "unavailable", reason, true);
+  }
+
   /// The name has no address that could be had in time.
   static Refusal unresolved(String reason) {
     return new Refusal(502, "unresolved", reason, true);

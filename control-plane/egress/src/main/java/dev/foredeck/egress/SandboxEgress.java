@@ -4,19 +4,9 @@ import dev.foredeck.core.Id;
 import dev.foredeck.core.egress.EgressGateway.EgressRules;
 import dev.foredeck.core.egress.EgressGateway.FlowRecorder;
 import java.io.IOException;
-import java.net.StandardProtocolFamily;
-import java.net.UnixDomainSocketAddress;
-import java.nio.ByteBuffer;
 import java.nio.channels.ClosedChannelException;
-import java.nio.channels.ServerSocketChannel;
-import java.nio.channels.SocketChannel;
-import java.nio.charset.StandardCharsets;
-import java.nio.file.Files;
-import java.nio.file.LinkOption;
-import java.nio.file.Path;
-import java.nio.file.attribute.BasicFileAttributes;
-import java.nio.file.attribute.PosixFilePermissions;
 import java.time.Duration;
+import java.util.Optional;
 import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.Semaphore;
@@ -24,109 +14,42 @@ import java.util.concurrent.atomic.AtomicLong;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
-/// One sandbox's listener, its open connections, and what they share: rules, rate, totals. Bound
-/// for good to one socket and one set of rules; opening again makes another.
+/// One sandbox's open connections, and what they share: rules, rate, totals. Bound for good to one
+/// set of rules; opening again makes another. How the connections come is a listener's business.
 ///
 /// Invariant: a connection is in `connections` from before its thread starts until its flow is in
 /// the outbox, so that whoever waits for the set to empty has seen every flow.
 final class SandboxEgress {
   private static final Logger log = LoggerFactory.getLogger(SandboxEgress.class);
 
-  /// `sun_path` less its terminating NUL.
-  private static final int MAX_SOCKET_PATH = 107;
-
-  private static final int BACKLOG = 128;
-  private static final long ACCEPT_RETRY_MILLIS = 100;
-
   private final Id sandbox;
-  private final Path socket;
   private final EgressRules rules;
   private final FlowOutbox outbox;
   private final Surroundings around;
   private final AtomicLong totalBytes;
-  private final ServerSocketChannel server;
   private final Throttle bytesPerSecond;
   private final Throttle connectionsPerSecond;
   private final Semaphore lookups;
   private final Set<Connection> connections = ConcurrentHashMap.newKeySet();
-  private final Thread acceptor;
   private volatile boolean stopped;
+  private volatile String stoppedWhy = "";
 
   /// @param totalBytes moved so far; outlives this where the sandbox is opened again
-  private SandboxEgress(
+  SandboxEgress(
       Id sandbox,
-      Path socket,
       EgressRules rules,
       FlowRecorder flows,
       Surroundings around,
-      AtomicLong totalBytes,
-      ServerSocketChannel server) {
+      AtomicLong totalBytes) {
     this.sandbox = sandbox;
-    this.socket = socket;
     this.rules = rules;
     this.outbox = new FlowOutbox(sandbox.value(), flows, around.limits().pendingFlows());
     this.around = around;
     this.totalBytes = totalBytes;
-    this.server = server;
     this.bytesPerSecond = new Throttle(around.limits().bytesPerSecond(), around.nanoTime());
     this.connectionsPerSecond =
         new Throttle(around.limits().connectionsPerSecond(), around.nanoTime());
     this.lookups = new Semaphore(around.limits().lookups());
-    this.acceptor = Thread.ofVirtual().name("egress-accept-" + sandbox).unstarted(this::accept);
-  }
-
-  static SandboxEgress open(
-      Id sandbox,
-      Path socket,
-      EgressRules rules,
-      FlowRecorder flows,
-      Surroundings around,
-      AtomicLong totalBytes)
-      throws IOException {
-    SandboxEgress opened =
-        new SandboxEgress(sandbox, socket, rules, flows, around, totalBytes, bind(socket));
-    opened.acceptor.start();
-    return opened;
-  }
-
-  private static ServerSocketChannel bind(Path socket) throws IOException {
-    int length = socket.toString().getBytes(StandardCharsets.UTF_8).length;
-    if (length > MAX_SOCKET_PATH) {
-      throw new IOException(
-          "the egress socket's path is "
-              + length
-              + " bytes; a unix socket's ends at "
-              + MAX_SOCKET_PATH);
-    }
-    removeStale(socket);
-    ServerSocketChannel server = ServerSocketChannel.open(StandardProtocolFamily.UNIX);
-    try {
-      server.bind(UnixDomainSocketAddress.of(socket), BACKLOG);
-      // The sandbox's agent comes as a uid that this host does not know. Its folder keeps others
-      // out.
-      Files.setPosixFilePermissions(socket, PosixFilePermissions.fromString("rw-rw-rw-"));
-      return server;
-    } catch (IOException e) {
-      server.close();
-      throw e;
-    }
-  }
-
-  /// Removes a socket that nobody owns any more, and nothing else.
-  private static void removeStale(Path socket) throws IOException {
-    if (!Files.exists(socket, LinkOption.NOFOLLOW_LINKS)) {
-      return;
-    }
-    BasicFileAttributes found =
-        Files.readAttributes(socket, BasicFileAttributes.class, LinkOption.NOFOLLOW_LINKS);
-    if (!found.isOther()) {
-      throw new IOException("there is something other than a socket at " + socket);
-    }
-    Files.deleteIfExists(socket);
-  }
-
-  Path socket() {
-    return socket;
   }
 
   EgressRules rules() {
@@ -149,65 +72,46 @@ final class SandboxEgress {
     return totalBytes;
   }
 
-  private void accept() {
-    while (!stopped) {
-      try {
-        if (!connectionsPerSecond.take(1)) {
-          return;
-        }
-        SocketChannel client = server.accept();
-        serve(client);
-      } catch (ClosedChannelException | InterruptedException _) {
-        return;
-      } catch (IOException | RuntimeException e) {
-        log.warn("{}: a connection could not be accepted: {}", sandbox, e.toString());
-        if (!pause()) {
-          return;
-        }
-      }
-    }
+  /// Waits until the sandbox may have one more connection by its rate.
+  ///
+  /// @return false where this is stopped
+  boolean awaitTurn() throws InterruptedException {
+    return connectionsPerSecond.take(1);
   }
 
-  private static boolean pause() {
-    try {
-      Thread.sleep(ACCEPT_RETRY_MILLIS);
-      return true;
-    } catch (InterruptedException _) {
-      return false;
-    }
+  /// How many connections are open.
+  int open() {
+    return connections.size();
   }
 
-  private void serve(SocketChannel client) throws IOException {
+  /// Gives the connection a thread of its own, or refuses it.
+  ///
+  /// @param client owned by this from here on where it is served
+  /// @return where it is refused, what to tell it; the flow is recorded
+  Optional<byte[]> serve(ByteConnection client) {
     if (connections.size() >= around.limits().connections()) {
-      refuse(client);
-      return;
+      return Optional.of(
+          refuse(
+              Refusal.limit(
+                  503,
+                  "this sandbox has "
+                      + around.limits().connections()
+                      + " connections open, which is its limit")));
     }
     Connection connection = new Connection(this, client);
     connections.add(connection);
     Thread.ofVirtual().name("egress-" + sandbox).start(connection);
     if (stopped) {
-      connection.abort("the sandbox's egress was closed");
+      connection.abort(stoppedWhy);
     }
+    return Optional.empty();
   }
 
-  /// Answers without a thread, a buffer or a request: the socket's own buffer takes the answer, and
-  /// if it does not, the client goes without.
-  private void refuse(SocketChannel client) throws IOException {
+  private byte[] refuse(Refusal refusal) {
     FlowTally tally = new FlowTally(around.nanoTime());
-    Refusal refusal =
-        Refusal.limit(
-            503,
-            "this sandbox has "
-                + around.limits().connections()
-                + " connections open, which is its limit");
     tally.refuse(refusal);
-    try (client) {
-      client.configureBlocking(false);
-      client.write(ByteBuffer.wrap(Answers.refusal(refusal, "limit", "")));
-      client.shutdownOutput();
-    } finally {
-      tally.take().ifPresent(outbox::add);
-    }
+    tally.take().ifPresent(outbox::add);
+    return Answers.refusal(refusal, refusal.rule(), "");
   }
 
   /// Counts bytes that are about to move, and waits until the sandbox's rate allows them.
@@ -235,15 +139,10 @@ final class SandboxEgress {
     connections.remove(connection);
   }
 
-  /// Stops listening, removes the socket and ends the connections. Does not wait.
+  /// Takes no more and ends the connections. Does not wait.
   void stop(String why) {
+    stoppedWhy = why;
     stopped = true;
-    try {
-      server.close();
-      Files.deleteIfExists(socket);
-    } catch (IOException e) {
-      log.warn("{}: the egress socket could not be removed: {}", sandbox, e.toString());
-    }
     bytesPerSecond.close();
     connectionsPerSecond.close();
     for (Connection connection : connections) {
@@ -255,7 +154,6 @@ final class SandboxEgress {
   void drain(long millis) {
     try {
       long until = around.nanoTime().getAsLong() + Duration.ofMillis(millis).toNanos();
-      acceptor.join(Duration.ofMillis(millis));
       for (Connection connection : connections) {
         long left = until - around.nanoTime().getAsLong();
         if (!connection.awaitEnd(Math.max(0, left))) {

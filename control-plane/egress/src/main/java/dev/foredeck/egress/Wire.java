@@ -3,24 +3,23 @@ package dev.foredeck.egress;
 import java.io.EOFException;
 import java.io.IOException;
 import java.nio.ByteBuffer;
-import java.nio.channels.SocketChannel;
 
-/// One side of a connection: its channel, and the bytes read from it that nobody has taken yet.
-/// Read by one thread at a time, written by one thread at a time.
+/// One side of a connection: its bytes, and the bytes read from it that nobody has taken yet. Read
+/// by one thread at a time, written by one thread at a time.
 final class Wire {
-  private final SocketChannel channel;
+  private final ByteConnection channel;
   private final ByteBuffer buffer;
   private final Runnable onActivity;
 
   /// @param buffer empty; between calls what is unread is between its position and its limit
   /// @param onActivity told of every read and write that moved bytes
-  Wire(SocketChannel channel, ByteBuffer buffer, Runnable onActivity) {
+  Wire(ByteConnection channel, ByteBuffer buffer, Runnable onActivity) {
     this.channel = channel;
     this.buffer = buffer.clear().limit(0);
     this.onActivity = onActivity;
   }
 
-  SocketChannel channel() {
+  ByteConnection channel() {
     return channel;
   }
 

@@ -3,21 +3,18 @@ package dev.foredeck.egress;
 import java.io.IOException;
 import java.net.InetAddress;
 import java.net.InetSocketAddress;
-import java.net.UnixDomainSocketAddress;
 import java.nio.ByteBuffer;
 import java.nio.channels.ClosedChannelException;
 import java.nio.channels.ServerSocketChannel;
-import java.nio.channels.SocketChannel;
-import java.nio.file.Path;
 
-/// What the agent does inside a sandbox: a TCP port that leads to the gateway's socket, so that
-/// real clients can use it.
+/// What the agent does inside a sandbox: a TCP port that leads to the gateway, so that real clients
+/// can use it.
 final class Bridge implements AutoCloseable {
   private final ServerSocketChannel server;
-  private final Path socket;
+  private final GatewayFixture fixture;
 
-  Bridge(Path socket) throws IOException {
-    this.socket = socket;
+  Bridge(GatewayFixture fixture) throws IOException {
+    this.fixture = fixture;
     server = ServerSocketChannel.open();
     server.bind(new InetSocketAddress(InetAddress.getLoopbackAddress(), 0));
     Thread.ofVirtual().start(this::accept);
@@ -30,8 +27,8 @@ final class Bridge implements AutoCloseable {
   private void accept() {
     while (true) {
       try {
-        SocketChannel client = server.accept();
-        SocketChannel gateway = SocketChannel.open(UnixDomainSocketAddress.of(socket));
+        ByteConnection client = ByteConnection.of(server.accept());
+        ByteConnection gateway = fixture.dial();
         Thread.ofVirtual().start(() -> copy(client, gateway));
         Thread.ofVirtual().start(() -> copy(gateway, client));
       } catch (ClosedChannelException _) {
@@ -42,7 +39,7 @@ final class Bridge implements AutoCloseable {
     }
   }
 
-  private static void copy(SocketChannel from, SocketChannel to) {
+  private static void copy(ByteConnection from, ByteConnection to) {
     ByteBuffer buffer = ByteBuffer.allocateDirect(64 * 1024);
     try {
       while (from.read(buffer) >= 0) {

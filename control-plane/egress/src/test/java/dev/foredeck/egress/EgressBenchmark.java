@@ -59,7 +59,8 @@ final class EgressBenchmark {
             });
         ScriptedServer bulk = new ScriptedServer(large);
         GatewayFixture fixture =
-            GatewayFixture.pinned(wide, "s.test", hello.port(), "bulk.test", bulk.port())) {
+            GatewayFixture.pinned(
+                Way.SOCKET, wide, "s.test", hello.port(), "bulk.test", bulk.port())) {
       String direct = head("GET / HTTP/1.1", "Host: s.test");
       String proxied = head("GET http://s.test/ HTTP/1.1", "Host: s.test");
       for (int round = 0; round < 2; round++) {

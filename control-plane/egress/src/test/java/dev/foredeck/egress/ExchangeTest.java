@@ -11,16 +11,23 @@ import java.nio.channels.SocketChannel;
 import java.util.concurrent.CountDownLatch;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
+import org.junit.jupiter.params.Parameter;
+import org.junit.jupiter.params.ParameterizedClass;
 import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.EnumSource;
 import org.junit.jupiter.params.provider.ValueSource;
 
 /// How bodies and answers cross the gateway, and what of a server's answer is not passed on.
 @Timeout(60)
+@ParameterizedClass
+@EnumSource(Way.class)
 class ExchangeTest {
+  @Parameter Way way = Way.SOCKET;
+
   private static final String GET = head("GET http://s.test/ HTTP/1.1", "Host: s.test");
 
-  private static GatewayFixture pinned(ScriptedServer server) throws IOException {
-    return GatewayFixture.pinned(EgressLimits.DEFAULT, "s.test", server.port());
+  private GatewayFixture pinned(ScriptedServer server) throws IOException {
+    return way.pinned(EgressLimits.DEFAULT, "s.test", server.port());
   }
 
   @Test
@@ -250,8 +257,8 @@ class ExchangeTest {
     }
   }
 
-  private static void saysThatNobodyListens(int port) throws Exception {
-    try (GatewayFixture fixture = GatewayFixture.pinned(EgressLimits.DEFAULT, "s.test", port)) {
+  private void saysThatNobodyListens(int port) throws Exception {
+    try (GatewayFixture fixture = way.pinned(EgressLimits.DEFAULT, "s.test", port)) {
       assertThat(fixture.ask(GET))
           .startsWith("HTTP/1.1 502 Foredeck: s.test:80 could not be reached: Connection refused");
       Flow flow = fixture.nextFlow();
@@ -262,7 +269,7 @@ class ExchangeTest {
 
   @Test
   void recordsWhatIsNoRequestAndNothingForNoBytes() throws Exception {
-    try (GatewayFixture fixture = GatewayFixture.pinned(EgressLimits.DEFAULT)) {
+    try (GatewayFixture fixture = way.pinned(EgressLimits.DEFAULT)) {
       fixture.connect().close();
       assertThat(fixture.ask("GET / HTTP/1.1\r\nHost: a\n\n")).startsWith("HTTP/1.1 400 ");
       assertThat(fixture.ask("\0")).startsWith("HTTP/1.1 400 ");

@@ -10,18 +10,24 @@ import java.util.Base64;
 import java.util.List;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
+import org.junit.jupiter.params.Parameter;
+import org.junit.jupiter.params.ParameterizedClass;
+import org.junit.jupiter.params.provider.EnumSource;
 
 /// Plain requests through a real socket to a real server, and what is refused before one is
 /// reached.
 @Timeout(60)
+@ParameterizedClass
+@EnumSource(Way.class)
 class HttpEgressGatewayTest {
+  @Parameter Way way = Way.SOCKET;
+
   private static final String HELLO = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
 
   @Test
   void forwardsAnAbsoluteRequestAndRecordsItsFlow() throws Exception {
     try (ScriptedServer server = ScriptedServer.answering(HELLO);
-        GatewayFixture fixture =
-            GatewayFixture.pinned(EgressLimits.DEFAULT, "site.test", server.port())) {
+        GatewayFixture fixture = way.pinned(EgressLimits.DEFAULT, "site.test", server.port())) {
       String credential =
           Base64.getEncoder()
               .encodeToString("call0000000000000001:x".getBytes(StandardCharsets.US_ASCII));
@@ -77,7 +83,7 @@ class HttpEgressGatewayTest {
 
   @Test
   void deniesAnUnlistedHostAndSaysWhy() throws Exception {
-    try (GatewayFixture fixture = GatewayFixture.pinned(EgressLimits.DEFAULT)) {
+    try (GatewayFixture fixture = way.pinned(EgressLimits.DEFAULT)) {
       String answer = fixture.ask(head("GET http://evil.example/x HTTP/1.1", "Host: evil.example"));
       assertThat(answer)
           .startsWith("HTTP/1.1 403 Denied by Foredeck (default): no rule allows evil.example\r\n")
@@ -92,7 +98,7 @@ class HttpEgressGatewayTest {
 
   @Test
   void refusesANameOfWhichOneAddressIsPrivate() throws Exception {
-    try (GatewayFixture fixture = GatewayFixture.pinned(EgressLimits.DEFAULT)) {
+    try (GatewayFixture fixture = way.pinned(EgressLimits.DEFAULT)) {
       fixture.names.put(
           "rebind.test",
           List.of(InetAddress.ofLiteral("93.184.216.34"), InetAddress.ofLiteral("10.0.0.1")));

@@ -9,9 +9,13 @@ import java.nio.charset.StandardCharsets;
 
 /// A client that sends what it is told, well formed or not.
 final class RawClient implements AutoCloseable {
-  final SocketChannel channel;
+  final ByteConnection channel;
 
   RawClient(SocketChannel channel) {
+    this(ByteConnection.of(channel));
+  }
+
+  RawClient(ByteConnection channel) {
     this.channel = channel;
   }
 
@@ -31,12 +35,17 @@ final class RawClient implements AutoCloseable {
     }
   }
 
+  /// Reads until the other side ends, or is cut off where TLS can tell the difference.
   String readAll() throws IOException {
     ByteArrayOutputStream all = new ByteArrayOutputStream();
     ByteBuffer buffer = ByteBuffer.allocate(8192);
-    while (channel.read(buffer) >= 0) {
-      all.write(buffer.array(), 0, buffer.position());
-      buffer.clear();
+    try {
+      while (channel.read(buffer) >= 0) {
+        all.write(buffer.array(), 0, buffer.position());
+        buffer.clear();
+      }
+    } catch (EOFException _) {
+      // Cut off: what came is what there is.
     }
     return all.toString(StandardCharsets.ISO_8859_1);
   }

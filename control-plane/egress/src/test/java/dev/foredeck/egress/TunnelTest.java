@@ -20,10 +20,17 @@ import java.util.Arrays;
 import javax.net.ssl.SSLContext;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
+import org.junit.jupiter.params.Parameter;
+import org.junit.jupiter.params.ParameterizedClass;
+import org.junit.jupiter.params.provider.EnumSource;
 
 /// Tunnels: TLS alone, to the server that the CONNECT named.
 @Timeout(60)
+@ParameterizedClass
+@EnumSource(Way.class)
 class TunnelTest {
+  @Parameter Way way = Way.SOCKET;
+
   private static final InetSocketAddress ANY =
       new InetSocketAddress(InetAddress.getLoopbackAddress(), 0);
 
@@ -31,9 +38,8 @@ class TunnelTest {
     return head("CONNECT " + authority + " HTTP/1.1", "Host: " + authority);
   }
 
-  private static GatewayFixture pinned(ScriptedServer server) throws IOException {
-    return GatewayFixture.pinned(
-        EgressLimits.DEFAULT, "site.test", server.port(), "10.9.8.7", server.port());
+  private GatewayFixture pinned(ScriptedServer server) throws IOException {
+    return way.pinned(EgressLimits.DEFAULT, "site.test", server.port(), "10.9.8.7", server.port());
   }
 
   @Test
@@ -56,13 +62,13 @@ class TunnelTest {
       server.start();
     }
     try (GatewayFixture fixture =
-            GatewayFixture.pinned(
+            way.pinned(
                 EgressLimits.DEFAULT,
                 "site.test:443",
                 secure.getAddress().getPort(),
                 "site.test:80",
                 plain.getAddress().getPort());
-        Bridge bridge = new Bridge(fixture.socket);
+        Bridge bridge = new Bridge(fixture);
         HttpClient client =
             HttpClient.newBuilder()
                 .sslContext(context)

@@ -58,6 +58,14 @@ public final class CertificatePin {
     return tls;
   }
 
+  /// The pinned end of TLS for a connection whose bytes the caller moves.
+  public SSLEngine engine() {
+    SSLEngine engine = context.createSSLEngine(PEER, PEER_PORT);
+    engine.setUseClientMode(true);
+    engine.setEnabledProtocols(PROTOCOLS);
+    return engine;
+  }
+
   /// Extended, so that the JDK adds no checks of its own.
   private static final class OneCertificate extends X509ExtendedTrustManager {
     private final byte[] sha256;

@@ -16,6 +16,12 @@ public interface EgressGateway extends AutoCloseable {
   /// Shuts a sandbox out and ends its connections; a socket file is removed. Idempotent.
   void close(Id sandbox);
 
+  /// Shuts a sandbox out that another process may have opened: the flows that nobody took from it
+  /// go to `flows`.
+  default void close(Id sandbox, FlowRecorder flows) {
+    close(sandbox);
+  }
+
   /// Shuts every sandbox out.
   @Override
   void close();
@@ -40,6 +46,26 @@ public interface EgressGateway extends AutoCloseable {
   /// Where flows go.
   interface FlowRecorder {
     void record(Flow flow);
+
+    /// A flow that its gateway keeps until it is durable, and hands over again where it never hears
+    /// that it is.
+    default void record(Flow flow, Delivery delivery) {
+      record(flow);
+      delivery.recorded().run();
+    }
+  }
+
+  /// How a gateway of its own process hands a flow over.
+  ///
+  /// @param gateway names one life of one gateway: lower-case letters and digits
+  /// @param number of the flow, ascending within a gateway and a sandbox
+  /// @param repeated whether it was handed over before, to a process that may have recorded it
+  /// @param recorded to be run once the flow is durable; does not block
+  record Delivery(String gateway, long number, boolean repeated, Runnable recorded) {
+    /// What tells the flow from every other one of its sandbox.
+    public String id() {
+      return gateway + "-" + number;
+    }
   }
 
   /// One connection or request through the gateway.
@@ -48,7 +74,7 @@ public interface EgressGateway extends AutoCloseable {
   /// @param address the address that was connected to; empty when none was
   /// @param effect `allow` or `deny`
   /// @param rule the rule that decided, or what refused it: `private-address`, `sni-mismatch`,
-  ///   `limit`, `unresolved`, `bad-request`
+  ///   `limit`, `unresolved`, `bad-request`, `unavailable`
   /// @param shadow whether it was allowed although `rule` denies it, by a policy that only records
   /// @param bytesIn from the web to the sandbox
   /// @param bytesOut from the sandbox to the web

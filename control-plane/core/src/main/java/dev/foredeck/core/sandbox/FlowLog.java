@@ -2,12 +2,14 @@ package dev.foredeck.core.sandbox;
 
 import dev.foredeck.core.Events;
 import dev.foredeck.core.Id;
+import dev.foredeck.core.egress.EgressGateway.Delivery;
 import dev.foredeck.core.egress.EgressGateway.Flow;
 import dev.foredeck.core.egress.EgressGateway.FlowRecorder;
 import dev.foredeck.core.gate.Call;
 import dev.foredeck.core.store.Change;
 import dev.foredeck.core.store.Commit;
 import dev.foredeck.core.store.CommitResult;
+import dev.foredeck.core.store.Event;
 import dev.foredeck.core.store.NewEvent;
 import dev.foredeck.core.store.Store;
 import dev.foredeck.core.store.Store.StoreUnavailableException;
@@ -33,12 +35,20 @@ final class FlowLog implements FlowRecorder, AutoCloseable {
   private static final int MOST_WAITING = 1024;
   private static final long RETRY_MILLIS = 200;
 
+  /// Read at a time where a repeated flow is looked for.
+  private static final int LOOK_BACK_EVENTS = 500;
+
+  private static final int LOOK_BACK_BYTES = 1 << 20;
+
+  /// @param delivery where the gateway keeps the flow until it is durable
+  private record Ended(Flow flow, Optional<Delivery> delivery) {}
+
   private final Store store;
   private final Clock clock;
   private final Id sandbox;
   private final ReentrantLock lock = new ReentrantLock();
   private final Condition changed = lock.newCondition();
-  private List<Flow> waiting = new ArrayList<>();
+  private List<Ended> waiting = new ArrayList<>();
   private boolean writing;
   private boolean closed;
 
@@ -50,16 +60,28 @@ final class FlowLog implements FlowRecorder, AutoCloseable {
 
   @Override
   public void record(Flow flow) {
+    add(new Ended(flow, Optional.empty()));
+  }
+
+  @Override
+  public void record(Flow flow, Delivery delivery) {
+    add(new Ended(flow, Optional.of(delivery)));
+  }
+
+  private void add(Ended ended) {
     lock.lock();
     try {
       while (waiting.size() >= MOST_WAITING && !closed) {
         changed.awaitUninterruptibly();
       }
       if (closed) {
-        LOG.warn("sandbox {}: a flow to {} ended after its log was closed", sandbox, flow.host());
+        LOG.warn(
+            "sandbox {}: a flow to {} ended after its log was closed",
+            sandbox,
+            ended.flow().host());
         return;
       }
-      waiting.add(flow);
+      waiting.add(ended);
       if (!writing) {
         writing = true;
         Thread.ofVirtual().name("flows-" + sandbox).start(this::write);
@@ -95,7 +117,7 @@ final class FlowLog implements FlowRecorder, AutoCloseable {
 
   private void write() {
     while (true) {
-      List<Flow> batch;
+      List<Ended> batch;
       lock.lock();
       try {
         if (waiting.isEmpty()) {
@@ -113,15 +135,22 @@ final class FlowLog implements FlowRecorder, AutoCloseable {
     }
   }
 
-  private void append(List<Flow> batch) {
+  private void append(List<Ended> batch) {
     while (true) {
       try {
         List<Change> changes = new ArrayList<>();
-        for (Flow flow : batch) {
-          NewEvent event = Events.flow(clock.instant(), claimed(flow), flow);
+        for (Ended ended : batch) {
+          if (ended.delivery().isPresent() && isRecorded(ended.delivery().get())) {
+            continue;
+          }
+          NewEvent event =
+              Events.flow(clock.instant(), claimed(ended.flow()), ended.flow(), ended.delivery());
           changes.add(new Change.AppendEvent(event));
         }
-        CommitResult _ = store.commit(new Commit(sandbox, changes));
+        if (!changes.isEmpty()) {
+          CommitResult _ = store.commit(new Commit(sandbox, changes));
+        }
+        batch.forEach(ended -> ended.delivery().ifPresent(d -> d.recorded().run()));
         return;
       } catch (StoreUnavailableException e) {
         lock.lock();
@@ -149,6 +178,38 @@ final class FlowLog implements FlowRecorder, AutoCloseable {
         return;
       }
     }
+  }
+
+  /// Whether the process that a repeated flow was handed to before has recorded it. A gateway's
+  /// flows are recorded in their order, so the last one of it tells about all before.
+  private boolean isRecorded(Delivery delivery) {
+    if (!delivery.repeated()) {
+      return false;
+    }
+    String prefix = delivery.gateway() + "-";
+    long before = store.lastSeq(sandbox);
+    while (before > 0) {
+      long after = Math.max(0, before - LOOK_BACK_EVENTS);
+      long last = -1;
+      for (long at = after; at < before; ) {
+        List<Event> events = store.events(sandbox, at, (int) (before - at), LOOK_BACK_BYTES);
+        if (events.isEmpty()) {
+          break; // What was older than the events that are kept.
+        }
+        for (Event event : events) {
+          String id = event.data().path(Events.FLOW_ID).asText();
+          if (event.type().equals(Events.FLOW) && id.startsWith(prefix)) {
+            last = Math.max(last, Long.parseLong(id.substring(prefix.length())));
+          }
+        }
+        at = events.getLast().seq();
+      }
+      if (last >= 0) {
+        return last >= delivery.number();
+      }
+      before = after;
+    }
+    return false;
   }
 
   /// The call that the proxy credential claimed, where it is one of this sandbox's.

@@ -203,7 +203,7 @@ final class SandboxLoop {
   /// way ends now, while its flows can still be recorded.
   private void endFlows() {
     try {
-      around.egress().close(id);
+      around.egress().close(id, flows);
       flows.flush(patience.stop());
     } catch (InterruptedException e) {
       Thread.currentThread().interrupt();
@@ -541,7 +541,7 @@ final class SandboxLoop {
       end(call, status, "the sandbox " + (failed ? "failed: " : "was destroyed: ") + reason);
     }
     around.driver().destroy(id, patience.destroy());
-    around.egress().close(id);
+    around.egress().close(id, flows);
     flows.flush(patience.stop());
     move(
         Set.of(Phase.STOPPING),

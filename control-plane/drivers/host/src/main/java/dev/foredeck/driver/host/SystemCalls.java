@@ -32,8 +32,8 @@ public final class SystemCalls {
   }
 
   /// The same calls where gVisor's kernel filters them. It answers EPERM whatever number is asked
-  /// for, where programs must see that a call does not exist; a trace without a tracer is how to say
-  /// that.
+  /// for, where programs must see that a call does not exist; a trace without a tracer is how to
+  /// say that.
   public static JsonNode filterOfItsOwnKernel() throws IOException {
     JsonNode profile = filter();
     for (JsonNode rule : profile.get("syscalls")) {

@@ -185,8 +185,7 @@ final class OciConfig {
     ArrayNode devices = resources.putArray("devices");
     devices.addObject().put("allow", false).put("access", "rwm");
     linux.set(
-        "seccomp",
-        spec.ownKernel() ? SystemCalls.filterOfItsOwnKernel() : SystemCalls.filter());
+        "seccomp", spec.ownKernel() ? SystemCalls.filterOfItsOwnKernel() : SystemCalls.filter());
     linux.put("rootfsPropagation", "private");
     linux.set("maskedPaths", strings(MASKED));
     linux.set("readonlyPaths", strings(READ_ONLY));
