@@ -85,6 +85,7 @@ public final class PostgresStore implements Store {
   private static final Duration READ_AGAIN_AFTER = Duration.ofMillis(50);
   private static final Duration KEY_LIFE = Duration.ofHours(24);
   private static final Duration MAINTAIN_EVERY = Duration.ofHours(1);
+  private static final Duration FINISH_MAINTENANCE = Duration.ofSeconds(5);
 
   /// Longer than any committer goes on without a commit and is still remembered for.
   private static final Duration FORGET_COMMITTERS_AFTER = Duration.ofDays(30);
@@ -703,6 +704,12 @@ public final class PostgresStore implements Store {
     committers.forEach(Committer::close);
     wakes.close();
     maintenance.interrupt();
+    try {
+      // What it is at is short; cut in the middle of it, its connection is reported as broken.
+      maintenance.join(FINISH_MAINTENANCE);
+    } catch (InterruptedException _) {
+      Thread.currentThread().interrupt();
+    }
     pool.close();
   }
 }

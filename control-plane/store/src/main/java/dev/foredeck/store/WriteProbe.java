@@ -18,6 +18,8 @@ final class WriteProbe implements AutoCloseable {
   private static final Duration WHILE_ABLE = Duration.ofSeconds(30);
   private static final Duration WHILE_UNABLE = Duration.ofSeconds(1);
 
+  private static final Duration FINISH = Duration.ofSeconds(5);
+
   /// New pages either way; few, where they are written for as long as nothing is wrong.
   private static final int BYTES_WHILE_ABLE = 16 * 1024;
 
@@ -87,5 +89,10 @@ final class WriteProbe implements AutoCloseable {
   public void close() {
     closed = true;
     LockSupport.unpark(thread);
+    try {
+      thread.join(FINISH);
+    } catch (InterruptedException _) {
+      Thread.currentThread().interrupt();
+    }
   }
 }
