@@ -5,6 +5,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 import dev.foredeck.core.Id;
 import dev.foredeck.core.Ids;
 import dev.foredeck.core.Limits;
+import dev.foredeck.core.gate.Call;
 import dev.foredeck.core.gate.CallStatus;
 import dev.foredeck.core.kit.ControlPlane;
 import dev.foredeck.core.kit.FakeGateway;
@@ -80,19 +81,19 @@ final class SimultaneousClaimsTest {
       }
       go.countDown();
       List<Id> sandboxes = new ArrayList<>();
-      List<Id> calls = new ArrayList<>();
+      List<Call> calls = new ArrayList<>();
       for (Future<Provisioned> future : asked) {
         Provisioned made = future.get();
         assertThat(made.sandbox().phase()).isEqualTo(Phase.READY);
         sandboxes.add(made.sandbox().id());
-        calls.add(made.call().orElseThrow().id());
+        calls.add(made.call().orElseThrow());
       }
       assertThat(sandboxes).doesNotHaveDuplicates();
-      for (Id call : calls) {
+      for (Call call : calls) {
         assertThat(
                 plane.gate.awaitEnd(ControlPlane.OPERATION, call, Duration.ofSeconds(60)).status())
             .isEqualTo(CallStatus.EXITED);
-        assertThat(backend.timesStarted(call.value())).isEqualTo(1);
+        assertThat(backend.timesStarted(call.id().value())).isEqualTo(1);
       }
       assertThat(plane.pools.drain(Duration.ofSeconds(60))).isTrue();
     } finally {
