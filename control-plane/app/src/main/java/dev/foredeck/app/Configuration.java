@@ -2,6 +2,7 @@ package dev.foredeck.app;
 
 import java.net.InetAddress;
 import java.net.InetSocketAddress;
+import java.net.URI;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.Arrays;
@@ -21,6 +22,10 @@ import java.util.stream.Collectors;
 /// @param databaseUrl an outside PostgreSQL; empty: the embedded one
 /// @param egressPins host or host:port to address and port, the only way to a private address
 /// @param agentBundle the agent's runtime, for drivers that run real sandboxes
+/// @param dockerHost the Docker daemon's socket on this host
+/// @param dockerTemplates names of templates and their images, the default first; only the Docker
+///   driver has them
+/// @param dockerRuntime the Docker daemon's runtime for every sandbox; empty: its default
 /// @param keepOutput how long output and copied-out files are kept
 /// @param keepEvents how long events and calls are kept: decisions outlive output
 record Configuration(
@@ -31,11 +36,15 @@ record Configuration(
     Optional<String> databaseUrl,
     Map<String, InetSocketAddress> egressPins,
     Optional<Path> agentBundle,
+    Optional<URI> dockerHost,
+    Map<String, String> dockerTemplates,
+    Optional<String> dockerRuntime,
     Duration keepOutput,
     Duration keepEvents) {
 
   enum DriverKind {
     LOCAL,
+    DOCKER,
     SIMULATED
   }
 
@@ -66,6 +75,9 @@ record Configuration(
     DATABASE_URL,
     EGRESS_PINS,
     AGENT_BUNDLE,
+    DOCKER_HOST,
+    DOCKER_RUNTIME,
+    DOCKER_TEMPLATES,
     KEEP_OUTPUT_DAYS,
     KEEP_EVENTS_DAYS;
 
@@ -100,14 +112,25 @@ record Configuration(
     if (host.startsWith("[") && host.endsWith("]")) {
       host = host.substring(1, host.length() - 1);
     }
+    DriverKind driver = driver(reader.get(Key.DRIVER).orElse("local"));
+    Map<String, String> templates = templates(reader.get(Key.DOCKER_TEMPLATES).orElse(""));
+    if (driver == DriverKind.DOCKER && templates.isEmpty()) {
+      throw new ConfigurationException(
+          "FOREDECK_DOCKER_TEMPLATES is not set: the docker driver makes sandboxes from the images"
+              + " that it names and from no others, as"
+              + " base=foredeck-base:1,python=registry/python:3");
+    }
     return new Configuration(
         host,
         port("FOREDECK_LISTEN", listen.substring(colon + 1), 0),
         Path.of(reader.get(Key.DATA).orElse("/var/lib/foredeck")).toAbsolutePath().normalize(),
-        driver(reader.get(Key.DRIVER).orElse("local")),
+        driver,
         reader.get(Key.DATABASE_URL),
         pins(reader.get(Key.EGRESS_PINS).orElse("")),
         reader.get(Key.AGENT_BUNDLE).map(path -> Path.of(path).toAbsolutePath().normalize()),
+        dockerHost(reader, environment),
+        templates,
+        reader.get(Key.DOCKER_RUNTIME),
         reader.days(Key.KEEP_OUTPUT_DAYS, 30),
         reader.days(Key.KEEP_EVENTS_DAYS, 365));
   }
@@ -141,16 +164,55 @@ record Configuration(
   private static DriverKind driver(String name) {
     return switch (name) {
       case "local" -> DriverKind.LOCAL;
+      case "docker" -> DriverKind.DOCKER;
       case "simulated" -> DriverKind.SIMULATED;
-      case "docker", "kubernetes" ->
+      case "kubernetes" ->
           throw new ConfigurationException(
-              "FOREDECK_DRIVER is '"
-                  + name
-                  + "': not-supported yet; there are local and simulated");
+              "FOREDECK_DRIVER is 'kubernetes': not-supported yet; there are local, docker and"
+                  + " simulated");
       case String other ->
           throw new ConfigurationException(
-              "FOREDECK_DRIVER is '" + other + "': it must be local or simulated");
+              "FOREDECK_DRIVER is '" + other + "': it must be local, docker or simulated");
     };
+  }
+
+  /// Our own key, or the one that every program of Docker's reads.
+  private static Optional<URI> dockerHost(Reader reader, Map<String, String> environment) {
+    Optional<String> text =
+        reader
+            .get(Key.DOCKER_HOST)
+            .or(() ->
+                Optional.ofNullable(environment.get("DOCKER_HOST"))
+                    .filter(value -> !value.isBlank()));
+    try {
+      return text.map(String::strip).map(URI::create);
+    } catch (IllegalArgumentException _) {
+      throw new ConfigurationException(
+          "FOREDECK_DOCKER_HOST is '" + text.orElse("") + "': it must be unix:///PATH");
+    }
+  }
+
+  private static Map<String, String> templates(String text) {
+    Map<String, String> templates = new LinkedHashMap<>();
+    for (String template : text.split(",", -1)) {
+      if (template.isBlank()) {
+        continue;
+      }
+      int equals = template.indexOf('=');
+      String name = template.substring(0, Math.max(0, equals)).strip();
+      String image = template.substring(equals + 1).strip();
+      if (!name.matches("[a-z][a-z0-9-]{0,62}") || image.isEmpty() || image.contains(" ")) {
+        throw new ConfigurationException(
+            "FOREDECK_DOCKER_TEMPLATES holds '"
+                + template
+                + "': a template is NAME=IMAGE, its name in lower case letters, digits and dashes");
+      }
+      if (templates.put(name, image) != null) {
+        throw new ConfigurationException(
+            "FOREDECK_DOCKER_TEMPLATES names the template " + name + " twice");
+      }
+    }
+    return templates;
   }
 
   private static Map<String, InetSocketAddress> pins(String text) {

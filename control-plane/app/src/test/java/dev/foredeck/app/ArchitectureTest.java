@@ -2,6 +2,7 @@ package dev.foredeck.app;
 
 import static com.tngtech.archunit.lang.syntax.ArchRuleDefinition.classes;
 import static com.tngtech.archunit.lang.syntax.ArchRuleDefinition.noClasses;
+import static com.tngtech.archunit.library.dependencies.SlicesRuleDefinition.slices;
 
 import com.tngtech.archunit.core.domain.JavaClasses;
 import com.tngtech.archunit.core.importer.ClassFileImporter;
@@ -57,11 +58,16 @@ class ArchitectureTest {
   void onlyTheAppKnowsConcreteParts() {
     noClasses()
         .that()
-        .resideOutsideOfPackages(
-            "dev.foredeck.app..", "dev.foredeck.driver.local..", "dev.foredeck.driver.simulated..")
+        .resideOutsideOfPackages("dev.foredeck.app..", "dev.foredeck.driver..")
         .should()
         .dependOnClassesThat()
         .resideInAPackage("dev.foredeck.driver..")
+        .check(foredeck);
+    slices()
+        .matching("dev.foredeck.driver.(local|docker|simulated)..")
+        .should()
+        .notDependOnEachOther()
+        .because("what drivers of one host share is in dev.foredeck.driver.host")
         .check(foredeck);
     noClasses()
         .that()
@@ -102,6 +108,13 @@ class ArchitectureTest {
         .should()
         .dependOnClassesThat()
         .resideInAnyPackage("dev.cel..", "org.snakeyaml..")
+        .check(foredeck);
+    noClasses()
+        .that()
+        .resideOutsideOfPackages("dev.foredeck.driver.docker..")
+        .should()
+        .dependOnClassesThat()
+        .resideInAPackage("com.github.dockerjava..")
         .check(foredeck);
   }
 }
