@@ -5,6 +5,7 @@ import dev.foredeck.driver.local.OciRuntime;
 import dev.foredeck.egress.RemoteEgressGateway;
 import java.net.InetAddress;
 import java.net.InetSocketAddress;
+import java.net.URI;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.ArrayList;
@@ -29,6 +30,10 @@ import java.util.stream.Collectors;
 /// @param runtime the local driver's: `runc`, `runsc`, or an absolute path to one of them
 /// @param strongRuntime gVisor's, for sandboxes whose policy demands isolation `strong` where
 ///   `runtime` is not gVisor's
+/// @param dockerHost the Docker daemon's socket on this host
+/// @param dockerTemplates names of templates and their images, the default first; only the Docker
+///   driver has them
+/// @param dockerRuntime the Docker daemon's runtime for every sandbox; empty: its default
 /// @param keepOutput how long output and copied-out files are kept
 /// @param keepEvents how long events and calls are kept: decisions outlive output
 /// @param pools of warm sandboxes
@@ -43,6 +48,9 @@ record Configuration(
     Optional<Path> agentBundle,
     OciRuntime runtime,
     OciRuntime strongRuntime,
+    Optional<URI> dockerHost,
+    Map<String, String> dockerTemplates,
+    Optional<String> dockerRuntime,
     Duration keepOutput,
     Duration keepEvents,
     List<PoolSetting> pools,
@@ -50,6 +58,7 @@ record Configuration(
 
   enum DriverKind {
     LOCAL,
+    DOCKER,
     SIMULATED
   }
 
@@ -92,6 +101,9 @@ record Configuration(
     AGENT_BUNDLE,
     RUNTIME,
     RUNSC,
+    DOCKER_HOST,
+    DOCKER_RUNTIME,
+    DOCKER_TEMPLATES,
     KEEP_OUTPUT_DAYS,
     KEEP_EVENTS_DAYS,
     POOLS,
@@ -114,11 +126,18 @@ record Configuration(
     HostAndPort listen =
         HostAndPort.parse("FOREDECK_LISTEN", reader.get(Key.LISTEN).orElse("127.0.0.1:7070"), 0);
     DriverKind driver = driver(reader.get(Key.DRIVER).orElse("local"));
+    Map<String, String> templates = templates(reader.get(Key.DOCKER_TEMPLATES).orElse(""));
+    if (driver == DriverKind.DOCKER && templates.isEmpty()) {
+      throw new ConfigurationException(
+          "FOREDECK_DOCKER_TEMPLATES is not set: the docker driver makes sandboxes from the images"
+              + " that it names and from no others, as"
+              + " base=foredeck-base:1,python=registry/python:3");
+    }
     List<HostAndPort> gateways = gateways(reader.get(Key.GATEWAY).orElse(""));
     String pins = reader.get(Key.EGRESS_PINS).orElse("");
-    if (!gateways.isEmpty() && driver == DriverKind.LOCAL) {
+    if (!gateways.isEmpty() && (driver == DriverKind.LOCAL || driver == DriverKind.DOCKER)) {
       throw new ConfigurationException(
-          "FOREDECK_GATEWAY is set: sandboxes of the local driver reach the gateway of this process"
+          "FOREDECK_GATEWAY is set: sandboxes of this host reach the gateway of this process"
               + " alone, so leave it out");
     }
     if (!gateways.isEmpty() && !pins.isEmpty()) {
@@ -136,6 +155,9 @@ record Configuration(
         reader.get(Key.AGENT_BUNDLE).map(path -> Path.of(path).toAbsolutePath().normalize()),
         runtime(reader, Key.RUNTIME, OciRuntime.RUNC),
         strongRuntime(reader),
+        dockerHost(reader, environment),
+        templates,
+        reader.get(Key.DOCKER_RUNTIME),
         reader.days(Key.KEEP_OUTPUT_DAYS, 30),
         reader.days(Key.KEEP_EVENTS_DAYS, 365),
         PoolSettings.parse(reader.get(Key.POOLS).orElse(PoolSettings.DEFAULT)),
@@ -243,16 +265,55 @@ record Configuration(
   private static DriverKind driver(String name) {
     return switch (name) {
       case "local" -> DriverKind.LOCAL;
+      case "docker" -> DriverKind.DOCKER;
       case "simulated" -> DriverKind.SIMULATED;
-      case "docker", "kubernetes" ->
+      case "kubernetes" ->
           throw new ConfigurationException(
-              "FOREDECK_DRIVER is '"
-                  + name
-                  + "': not-supported yet; there are local and simulated");
+              "FOREDECK_DRIVER is 'kubernetes': not-supported yet; there are local, docker and"
+                  + " simulated");
       case String other ->
           throw new ConfigurationException(
-              "FOREDECK_DRIVER is '" + other + "': it must be local or simulated");
+              "FOREDECK_DRIVER is '" + other + "': it must be local, docker or simulated");
     };
+  }
+
+  /// Our own key, or the one that every program of Docker's reads.
+  private static Optional<URI> dockerHost(Reader reader, Map<String, String> environment) {
+    Optional<String> text =
+        reader
+            .get(Key.DOCKER_HOST)
+            .or(() ->
+                Optional.ofNullable(environment.get("DOCKER_HOST"))
+                    .filter(value -> !value.isBlank()));
+    try {
+      return text.map(String::strip).map(URI::create);
+    } catch (IllegalArgumentException _) {
+      throw new ConfigurationException(
+          "FOREDECK_DOCKER_HOST is '" + text.orElse("") + "': it must be unix:///PATH");
+    }
+  }
+
+  private static Map<String, String> templates(String text) {
+    Map<String, String> templates = new LinkedHashMap<>();
+    for (String template : text.split(",", -1)) {
+      if (template.isBlank()) {
+        continue;
+      }
+      int equals = template.indexOf('=');
+      String name = template.substring(0, Math.max(0, equals)).strip();
+      String image = template.substring(equals + 1).strip();
+      if (!name.matches("[a-z][a-z0-9-]{0,62}") || image.isEmpty() || image.contains(" ")) {
+        throw new ConfigurationException(
+            "FOREDECK_DOCKER_TEMPLATES holds '"
+                + template
+                + "': a template is NAME=IMAGE, its name in lower case letters, digits and dashes");
+      }
+      if (templates.put(name, image) != null) {
+        throw new ConfigurationException(
+            "FOREDECK_DOCKER_TEMPLATES names the template " + name + " twice");
+      }
+    }
+    return templates;
   }
 
   static Map<String, InetSocketAddress> pins(String text) {

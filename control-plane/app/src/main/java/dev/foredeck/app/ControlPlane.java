@@ -21,6 +21,9 @@ import dev.foredeck.core.sandbox.Provisioning;
 import dev.foredeck.core.sandbox.Reaper;
 import dev.foredeck.core.store.Store;
 import dev.foredeck.core.store.Store.StoreUnavailableException;
+import dev.foredeck.driver.docker.DockerConfig;
+import dev.foredeck.driver.docker.DockerDriver;
+import dev.foredeck.driver.host.HostPlaces;
 import dev.foredeck.driver.local.LocalConfig;
 import dev.foredeck.driver.local.LocalDriver;
 import dev.foredeck.driver.simulated.Pace;
@@ -236,21 +239,27 @@ final class ControlPlane implements AutoCloseable {
 
   private Driver driver(Configuration configuration, SecureRandom random) {
     return switch (configuration.driver()) {
-      case LOCAL -> {
-        Path bundle =
-            configuration
-                .agentBundle()
-                .orElseThrow(() ->
-                    new ConfigurationException(
-                        "FOREDECK_AGENT_BUNDLE is not set: start with ./foredeck up, or name the"
-                            + " folder that sandbox-agent/agent/bundle.sh made"));
-        yield new LocalDriver(
-            LocalConfig.of(
-                configuration.dataDir(),
-                bundle,
-                configuration.runtime(),
-                configuration.strongRuntime()),
-            random);
+      case LOCAL ->
+          new LocalDriver(
+              LocalConfig.of(
+                  configuration.dataDir(),
+                  bundle(configuration),
+                  configuration.runtime(),
+                  configuration.strongRuntime()),
+              random);
+      case DOCKER -> {
+        try {
+          yield new DockerDriver(
+              new DockerConfig(
+                  HostPlaces.of(configuration.dataDir(), bundle(configuration)),
+                  configuration.dockerHost().orElse(DockerConfig.DEFAULT_DAEMON),
+                  configuration.dockerTemplates(),
+                  configuration.dockerRuntime()),
+              random,
+              Clock.systemUTC());
+        } catch (IllegalArgumentException e) {
+          throw new ConfigurationException(String.valueOf(e.getMessage()));
+        }
       }
       case SIMULATED ->
           new SimulatedDriver(
@@ -292,6 +301,15 @@ final class ControlPlane implements AutoCloseable {
         LinkLimits.DEFAULT,
         System::nanoTime,
         random);
+  }
+
+  private static Path bundle(Configuration configuration) {
+    return configuration
+        .agentBundle()
+        .orElseThrow(() ->
+            new ConfigurationException(
+                "FOREDECK_AGENT_BUNDLE is not set: start with ./foredeck up, or name the folder"
+                    + " that sandbox-agent/agent/bundle.sh made"));
   }
 
   private Store store(Configuration configuration, SecureRandom random, Clock clock) {

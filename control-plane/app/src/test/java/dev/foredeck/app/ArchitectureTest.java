@@ -113,5 +113,12 @@ class ArchitectureTest {
         .dependOnClassesThat()
         .resideInAnyPackage("dev.cel..", "org.snakeyaml..")
         .check(foredeck);
+    noClasses()
+        .that()
+        .resideOutsideOfPackages("dev.foredeck.driver.docker..")
+        .should()
+        .dependOnClassesThat()
+        .resideInAPackage("com.github.dockerjava..")
+        .check(foredeck);
   }
 }

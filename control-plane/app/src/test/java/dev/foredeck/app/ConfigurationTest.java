@@ -7,6 +7,7 @@ import dev.foredeck.app.Configuration.ConfigurationException;
 import dev.foredeck.app.Configuration.DriverKind;
 import java.net.InetAddress;
 import java.net.InetSocketAddress;
+import java.net.URI;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.Map;
@@ -99,8 +100,43 @@ class ConfigurationTest {
   }
 
   @Test
-  void saysThatADriverIsNotThereYet() {
+  void takesTheDockerDriversTemplatesInTheirOrder() {
+    Configuration configuration =
+        Configuration.of(
+            Map.of("driver", "docker"),
+            Map.of(
+                "FOREDECK_DOCKER_TEMPLATES", "python=registry:5000/python@sha256:00, base=base:1",
+                "FOREDECK_DOCKER_RUNTIME", "runsc",
+                "DOCKER_HOST", "unix:///run/other.sock"));
+    assertThat(configuration.driver()).isEqualTo(DriverKind.DOCKER);
+    assertThat(configuration.dockerTemplates())
+        .containsExactly(
+            Map.entry("python", "registry:5000/python@sha256:00"), Map.entry("base", "base:1"));
+    assertThat(configuration.dockerRuntime()).contains("runsc");
+    assertThat(configuration.dockerHost()).contains(URI.create("unix:///run/other.sock"));
+  }
+
+  @Test
+  void refusesTheDockerDriverWithoutTemplates() {
     assertThatThrownBy(() -> Configuration.of(Map.of("driver", "docker"), Map.of()))
+        .isInstanceOf(ConfigurationException.class)
+        .hasMessageContaining("FOREDECK_DOCKER_TEMPLATES is not set");
+  }
+
+  @Test
+  void refusesATemplateThatIsNone() {
+    for (String text : new String[] {"base", "=x", "base=", "Base=x", "a=b c", "a=x,a=y"}) {
+      assertThatThrownBy(
+              () -> Configuration.of(Map.of(), Map.of("FOREDECK_DOCKER_TEMPLATES", text)))
+          .as(text)
+          .isInstanceOf(ConfigurationException.class)
+          .hasMessageContaining("FOREDECK_DOCKER_TEMPLATES");
+    }
+  }
+
+  @Test
+  void saysThatADriverIsNotThereYet() {
+    assertThatThrownBy(() -> Configuration.of(Map.of("driver", "kubernetes"), Map.of()))
         .isInstanceOf(ConfigurationException.class)
         .hasMessageContaining("not-supported");
   }

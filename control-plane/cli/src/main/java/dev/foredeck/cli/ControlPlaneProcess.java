@@ -30,7 +30,13 @@ final class ControlPlaneProcess {
   private static final String READY = "foredeck ready ";
   private static final int KEPT_LINES = 40;
   private static final int KEPT_LINE_CHARS = 400;
-  private static final Set<String> KEPT = Set.of("FOREDECK_AGENT_BUNDLE", "FOREDECK_LOG");
+  private static final Set<String> KEPT =
+      Set.of(
+          "FOREDECK_AGENT_BUNDLE",
+          "FOREDECK_DOCKER_HOST",
+          "FOREDECK_DOCKER_RUNTIME",
+          "FOREDECK_DOCKER_TEMPLATES",
+          "FOREDECK_LOG");
   private static final Duration REMINDER = Duration.ofSeconds(10);
   private static final Path SETSID = Path.of("/usr/bin/setsid");
 

@@ -30,7 +30,7 @@ final class DemoCommand implements Callable<Integer> {
       names = "--driver",
       paramLabel = "NAME",
       defaultValue = "local",
-      description = "local (default) or simulated; a simulated sandbox runs no programs.")
+      description = "local (default), docker or simulated; a simulated sandbox runs no programs.")
   private String driver = "local";
 
   @Option(
@@ -76,8 +76,9 @@ final class DemoCommand implements Callable<Integer> {
     if (key.isPresent() || keyFile.isPresent()) {
       throw usage("--key and --key-file belong to --url");
     }
-    if (!driver.equals("local") && !driver.equals("simulated")) {
-      throw usage("there is no driver '" + driver + "' for the demo; there are: local, simulated");
+    if (!List.of("local", "docker", "simulated").contains(driver)) {
+      throw usage(
+          "there is no driver '" + driver + "' for the demo; there are: local, docker, simulated");
     }
     Optional<String> line =
         Optional.ofNullable(System.getProperty("FOREDECK_UP_COMMAND"))

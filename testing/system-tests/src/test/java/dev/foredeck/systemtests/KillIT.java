@@ -48,7 +48,7 @@ class KillIT {
   void losesNothingAndRepeatsNothingWhenTheControlPlaneIsKilled() {
     long seed = Long.getLong("foredeck.seed", 20261123L);
     Random random = new Random(seed);
-    Plane plane = Plane.local();
+    Plane plane = Plane.real();
     try {
       Client client = new Client(plane);
       int kills = 0;
@@ -108,7 +108,7 @@ class KillIT {
   @Test
   void losesNothingWhenThePostmasterIsKilled() throws Exception {
     Random random = new Random(7);
-    Plane plane = Plane.local();
+    Plane plane = Plane.real();
     try {
       Client client = new Client(plane);
       for (int round = 0; round < 5; round++) {

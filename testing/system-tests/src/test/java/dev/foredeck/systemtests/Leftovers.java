@@ -14,7 +14,8 @@ import java.util.List;
 import java.util.stream.Stream;
 
 /// What a control plane's sandboxes left on this host, looked for from outside with nothing of
-/// Foredeck's own code: processes, mounts, cgroups, loop devices, sockets, folders.
+/// Foredeck's own code: processes, mounts, cgroups, loop devices, sockets, folders, user ranges,
+/// containers.
 final class Leftovers {
   private static final long SETTLE_NANOS = 30_000_000_000L;
 
@@ -89,15 +90,49 @@ final class Leftovers {
           .forEach(path -> found.add("folder: " + path));
     }
     walk(Path.of("/run/foredeck-uids"))
-        .filter(Files::isRegularFile)
+        .filter(Files::isSymbolicLink)
         .forEach(slot -> {
-          for (String line : lines(slot)) {
-            if (line.contains(hash) || line.contains(data.toString())) {
-              found.add("user range: " + slot + " " + line);
+          try {
+            // A claim is a link whose target names its owner.
+            if (Files.readSymbolicLink(slot).startsWith(run)) {
+              found.add("user range: " + slot);
             }
+          } catch (IOException _) {
+            // Released while we looked.
           }
         });
+    if (System.getProperty("foredeck.driver", "local").equals("docker")) {
+      containers().forEach(container -> found.add("container: " + container));
+    }
     return found;
+  }
+
+  /// Asked of the daemon that `DOCKER_HOST` names, through its own command.
+  private List<String> containers() {
+    try {
+      Process docker =
+          new ProcessBuilder(
+                  "timeout",
+                  "30",
+                  "docker",
+                  "ps",
+                  "--all",
+                  "--quiet",
+                  "--filter",
+                  "label=dev.foredeck.deployment=" + hash)
+              .redirectErrorStream(true)
+              .start();
+      List<String> said = docker.inputReader().lines().toList();
+      if (docker.waitFor() != 0) {
+        throw new IllegalStateException("docker ps: " + said);
+      }
+      return said;
+    } catch (IOException e) {
+      throw new UncheckedIOException(e);
+    } catch (InterruptedException e) {
+      Thread.currentThread().interrupt();
+      throw new IllegalStateException(e);
+    }
   }
 
   private static List<String> lines(Path file) {

@@ -462,7 +462,7 @@ class MainJobIT {
 
   @Test
   void expiresASandboxAlsoWhenTheControlPlaneWasDown() throws Exception {
-    try (Plane own = Plane.local()) {
+    try (Plane own = Plane.real()) {
       Client theirs = new Client(own);
       ObjectNode body = small();
       body.put("ttl", "4s");

@@ -60,8 +60,22 @@ final class Plane implements AutoCloseable {
     return with;
   }
 
-  static Plane local() {
-    return start("local", Map.of());
+  /// One with real sandboxes, by the driver that `-Dforedeck.driver` names (`local` unless it
+  /// does). For `docker` the daemon is that of `DOCKER_HOST` and the images are those of
+  /// `FOREDECK_DOCKER_TEMPLATES`.
+  static Plane real() {
+    String driver = System.getProperty("foredeck.driver", "local");
+    Map<String, String> environment = new TreeMap<>();
+    if (driver.equals("docker")) {
+      for (String name : List.of("DOCKER_HOST", "FOREDECK_DOCKER_TEMPLATES")) {
+        String value = System.getenv(name);
+        if (value == null || value.isBlank()) {
+          throw new IllegalStateException(name + " is not set: ./foredeck docker up says what to");
+        }
+        environment.put(name, value);
+      }
+    }
+    return start(driver, environment);
   }
 
   static int freePort() {

@@ -2,13 +2,17 @@ package dev.foredeck.driver.docker;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
+import com.github.dockerjava.api.DockerClient;
 import com.github.dockerjava.api.command.CreateContainerCmd;
 import dev.foredeck.core.Id;
 import dev.foredeck.core.Resources;
+import dev.foredeck.core.driver.AgentDialogue;
 import dev.foredeck.core.driver.DriverException;
 import dev.foredeck.core.driver.LaunchSpec;
 import dev.foredeck.driver.host.Deadline;
 import dev.foredeck.driver.host.HostPlaces;
+import dev.foredeck.driver.host.KernelTables;
+import dev.foredeck.driver.host.Records;
 import dev.foredeck.driver.host.Trees;
 import dev.foredeck.policy.Boundary;
 import java.io.IOException;
@@ -20,10 +24,12 @@ import java.time.Clock;
 import java.time.Duration;
 import java.time.Instant;
 import java.util.LinkedHashMap;
+import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.function.UnaryOperator;
+import java.util.stream.Stream;
 
 /// A place of its own for a test's drivers: data, sockets and user ranges that no other test sees.
 /// The daemon is the one that `DOCKER_HOST` names, the image the first of
@@ -98,6 +104,70 @@ final class Bench implements AutoCloseable {
     } catch (DriverException e) {
       throw new AssertionError(e);
     }
+  }
+
+  /// What is left of all sandboxes of this place, looked up without the driver's own code.
+  List<String> remains() throws IOException {
+    String data = config.places().dataDir().toString();
+    try (DockerClient docker = client();
+        Stream<String> mounts = Files.lines(Path.of("/proc/self/mountinfo"));
+        Stream<Path> loops = Files.list(Path.of("/sys/block"));
+        Stream<Path> slots = Files.list(config.places().uidSlots());
+        Stream<Path> sandboxes = Files.list(config.places().sandboxes());
+        Stream<Path> sockets =
+            Files.isDirectory(config.places().sockets())
+                ? Files.list(config.places().sockets())
+                : Stream.of()) {
+      return Stream.of(
+              docker
+                  .listContainersCmd()
+                  .withShowAll(true)
+                  .withLabelFilter(Map.of("dev.foredeck.deployment", config.deployment()))
+                  .exec()
+                  .stream()
+                  .map(container -> "container " + container.getId()),
+              mounts.filter(line -> line.contains(data)),
+              loops
+                  .map(loop -> KernelTables.readIfPresent(loop.resolve("loop/backing_file")))
+                  .flatMap(Optional::stream)
+                  .filter(file -> file.contains(data)),
+              slots
+                  .filter(slot -> {
+                    try {
+                      return Files.readSymbolicLink(slot).startsWith(config.places().runDir());
+                    } catch (IOException _) {
+                      // Another test's, and just gone.
+                      return false;
+                    }
+                  })
+                  .map(Path::toString),
+              sandboxes.map(Path::toString),
+              sockets.map(Path::toString))
+          .flatMap(all -> all)
+          .toList();
+    }
+  }
+
+  /// Docker as anybody else on this host uses it.
+  DockerClient client() {
+    return OwnDaemon.client(config.daemon());
+  }
+
+  /// The host's number of the sandbox's agent.
+  long pid(Id sandbox) throws IOException {
+    return Records.readProcess(config.places().folder(sandbox).process()).orElseThrow().pid();
+  }
+
+  static String call() {
+    return "call%016d".formatted(COUNT.incrementAndGet());
+  }
+
+  static void runs(DockerDriver driver, Id sandbox) throws Exception {
+    assertThat(
+            AgentDialogue.run(
+                    driver.connect(sandbox, TOKEN, Duration.ofSeconds(60)), call(), "echo", "up")
+                .text())
+        .isEqualTo("up\n");
   }
 
   static Id id(String name) {

@@ -3,7 +3,6 @@ package dev.foredeck.driver.docker;
 import dev.foredeck.core.Id;
 import dev.foredeck.core.driver.Driver;
 import dev.foredeck.core.driver.DriverContract;
-import dev.foredeck.driver.host.Records;
 import java.io.IOException;
 import java.util.List;
 import org.junit.jupiter.api.BeforeEach;
@@ -38,9 +37,7 @@ class DockerDriverIT extends DriverContract {
 
   @Override
   protected void endAgent(Id sandbox) throws IOException {
-    long pid =
-        Records.readProcess(bench.config.places().folder(sandbox).process()).orElseThrow().pid();
-    ProcessHandle.of(pid).orElseThrow().destroyForcibly();
+    ProcessHandle.of(bench.pid(sandbox)).orElseThrow().destroyForcibly();
   }
 
   @Override
