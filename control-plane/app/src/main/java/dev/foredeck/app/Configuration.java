@@ -1,11 +1,15 @@
 package dev.foredeck.app;
 
+import dev.foredeck.driver.kubernetes.KubernetesConfig.Isolation;
+import dev.foredeck.driver.kubernetes.KubernetesConfig.Reach;
+import java.net.Inet4Address;
 import java.net.InetAddress;
 import java.net.InetSocketAddress;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.Arrays;
 import java.util.LinkedHashMap;
+import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.Set;
@@ -21,6 +25,7 @@ import java.util.stream.Collectors;
 /// @param databaseUrl an outside PostgreSQL; empty: the embedded one
 /// @param egressPins host or host:port to address and port, the only way to a private address
 /// @param agentBundle the agent's runtime, for drivers that run real sandboxes
+/// @param kubernetes present with the driver `kubernetes`
 /// @param keepOutput how long output and copied-out files are kept
 /// @param keepEvents how long events and calls are kept: decisions outlive output
 record Configuration(
@@ -31,11 +36,29 @@ record Configuration(
     Optional<String> databaseUrl,
     Map<String, InetSocketAddress> egressPins,
     Optional<Path> agentBundle,
+    Optional<Kubernetes> kubernetes,
     Duration keepOutput,
     Duration keepEvents) {
 
+  /// What the driver `kubernetes` needs, beside the KUBECONFIG that kubectl uses too.
+  ///
+  /// @param namespace where the sandboxes' pods are
+  /// @param templates the operator's file of templates
+  /// @param gateway the egress gateway, as pods reach it
+  /// @param admit IPv4 addresses or networks that control planes dial pods from
+  /// @param install whether to set up namespace and admission policy first
+  record Kubernetes(
+      String namespace,
+      Path templates,
+      InetSocketAddress gateway,
+      List<String> admit,
+      Reach reach,
+      Isolation isolation,
+      boolean install) {}
+
   enum DriverKind {
     LOCAL,
+    KUBERNETES,
     SIMULATED
   }
 
@@ -67,7 +90,14 @@ record Configuration(
     EGRESS_PINS,
     AGENT_BUNDLE,
     KEEP_OUTPUT_DAYS,
-    KEEP_EVENTS_DAYS;
+    KEEP_EVENTS_DAYS,
+    KUBERNETES_NAMESPACE,
+    KUBERNETES_TEMPLATES,
+    KUBERNETES_GATEWAY,
+    KUBERNETES_ADMIT,
+    KUBERNETES_REACH,
+    KUBERNETES_ISOLATION,
+    KUBERNETES_INSTALL;
 
     String variable() {
       return PREFIX + name();
@@ -100,14 +130,16 @@ record Configuration(
     if (host.startsWith("[") && host.endsWith("]")) {
       host = host.substring(1, host.length() - 1);
     }
+    DriverKind driver = driver(reader.get(Key.DRIVER).orElse("local"));
     return new Configuration(
         host,
         port("FOREDECK_LISTEN", listen.substring(colon + 1), 0),
         Path.of(reader.get(Key.DATA).orElse("/var/lib/foredeck")).toAbsolutePath().normalize(),
-        driver(reader.get(Key.DRIVER).orElse("local")),
+        driver,
         reader.get(Key.DATABASE_URL),
         pins(reader.get(Key.EGRESS_PINS).orElse("")),
         reader.get(Key.AGENT_BUNDLE).map(path -> Path.of(path).toAbsolutePath().normalize()),
+        driver == DriverKind.KUBERNETES ? Optional.of(kubernetes(reader)) : Optional.empty(),
         reader.days(Key.KEEP_OUTPUT_DAYS, 30),
         reader.days(Key.KEEP_EVENTS_DAYS, 365));
   }
@@ -117,6 +149,27 @@ record Configuration(
       String option = options.get(key.name().toLowerCase(java.util.Locale.ROOT));
       String value = option != null ? option : environment.get(key.variable());
       return Optional.ofNullable(value).filter(v -> !v.isBlank());
+    }
+
+    String required(Key key, String what) {
+      return get(key)
+          .orElseThrow(() ->
+              new ConfigurationException(
+                  key.variable() + " is not set: the driver kubernetes needs " + what));
+    }
+
+    <T> T choice(Key key, Map<String, T> choices, String otherwise) {
+      String text = get(key).orElse(otherwise);
+      T chosen = choices.get(text);
+      if (chosen == null) {
+        throw new ConfigurationException(
+            key.variable()
+                + " is '"
+                + text
+                + "': it must be one of "
+                + String.join(", ", new TreeSet<>(choices.keySet())));
+      }
+      return chosen;
     }
 
     Duration days(Key key, int otherwise) {
@@ -138,18 +191,67 @@ record Configuration(
     }
   }
 
+  private static Kubernetes kubernetes(Reader reader) {
+    String gateway = reader.required(Key.KUBERNETES_GATEWAY, "ADDRESS:PORT as pods reach it");
+    int colon = gateway.lastIndexOf(':');
+    InetAddress address =
+        literal(Key.KUBERNETES_GATEWAY.variable(), gateway.substring(0, Math.max(0, colon)));
+    if (!(address instanceof Inet4Address)) {
+      throw new ConfigurationException("FOREDECK_KUBERNETES_GATEWAY must be an IPv4 address");
+    }
+    Reach reach =
+        reader.choice(
+            Key.KUBERNETES_REACH,
+            Map.of("pod-ip", Reach.POD_IP, "port-forward", Reach.PORT_FORWARD),
+            "pod-ip");
+    List<String> admit =
+        Arrays.stream(reader.get(Key.KUBERNETES_ADMIT).orElse("").split(",", -1))
+            .map(String::strip)
+            .filter(network -> !network.isEmpty())
+            .toList();
+    for (String network : admit) {
+      if (!network.matches("[0-9]{1,3}([.][0-9]{1,3}){3}(/[0-9]{1,2})?")) {
+        throw new ConfigurationException(
+            "FOREDECK_KUBERNETES_ADMIT holds '"
+                + network
+                + "': it must be IPv4 addresses or networks, as 10.1.0.0/16");
+      }
+    }
+    if (admit.isEmpty() && reach == Reach.POD_IP) {
+      throw new ConfigurationException(
+          "FOREDECK_KUBERNETES_ADMIT is not set: the addresses that control planes reach pods from,"
+              + " as 10.1.0.0/16 (not needed with FOREDECK_KUBERNETES_REACH=port-forward)");
+    }
+    return new Kubernetes(
+        reader.get(Key.KUBERNETES_NAMESPACE).orElse("foredeck-sandboxes"),
+        Path.of(reader.required(Key.KUBERNETES_TEMPLATES, "the file of templates"))
+            .toAbsolutePath()
+            .normalize(),
+        new InetSocketAddress(
+            address, port(Key.KUBERNETES_GATEWAY.variable(), gateway.substring(colon + 1), 1)),
+        admit,
+        reach,
+        reader.choice(
+            Key.KUBERNETES_ISOLATION,
+            Map.of(
+                "pod-firewall", Isolation.POD_FIREWALL,
+                "network-policy", Isolation.NETWORK_POLICY),
+            "pod-firewall"),
+        reader.choice(Key.KUBERNETES_INSTALL, Map.of("true", true, "false", false), "false"));
+  }
+
   private static DriverKind driver(String name) {
     return switch (name) {
       case "local" -> DriverKind.LOCAL;
       case "simulated" -> DriverKind.SIMULATED;
-      case "docker", "kubernetes" ->
+      case "kubernetes" -> DriverKind.KUBERNETES;
+      case "docker" ->
           throw new ConfigurationException(
-              "FOREDECK_DRIVER is '"
-                  + name
-                  + "': not-supported yet; there are local and simulated");
+              "FOREDECK_DRIVER is 'docker': not-supported yet; there are local, kubernetes and"
+                  + " simulated");
       case String other ->
           throw new ConfigurationException(
-              "FOREDECK_DRIVER is '" + other + "': it must be local or simulated");
+              "FOREDECK_DRIVER is '" + other + "': it must be local, kubernetes or simulated");
     };
   }
 
@@ -169,17 +271,17 @@ record Configuration(
       pins.put(
           pin.substring(0, equals).strip(),
           new InetSocketAddress(
-              literal(address), port("FOREDECK_EGRESS_PINS", pin.substring(colon + 1).strip(), 1)));
+              literal("FOREDECK_EGRESS_PINS", address),
+              port("FOREDECK_EGRESS_PINS", pin.substring(colon + 1).strip(), 1)));
     }
     return pins;
   }
 
-  private static InetAddress literal(String address) {
+  private static InetAddress literal(String key, String address) {
     try {
       return InetAddress.ofLiteral(address.replaceAll("^\\[(.*)]$", "$1"));
     } catch (IllegalArgumentException e) {
-      throw new ConfigurationException(
-          "FOREDECK_EGRESS_PINS: '" + address + "' must be an address, not a name");
+      throw new ConfigurationException(key + ": '" + address + "' must be an address, not a name");
     }
   }
 

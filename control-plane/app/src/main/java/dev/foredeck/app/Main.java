@@ -29,7 +29,10 @@ public final class Main implements Callable<Integer> {
   @Option(names = "--data", paramLabel = "DIR", description = "default /var/lib/foredeck")
   private @Nullable String data;
 
-  @Option(names = "--driver", paramLabel = "NAME", description = "local (default) or simulated")
+  @Option(
+      names = "--driver",
+      paramLabel = "NAME",
+      description = "local (default), kubernetes or simulated")
   private @Nullable String driver;
 
   public static void main(String[] arguments) {

@@ -1,7 +1,10 @@
 package dev.foredeck.app;
 
+import static com.tngtech.archunit.base.DescribedPredicate.alwaysTrue;
+import static com.tngtech.archunit.core.domain.JavaClass.Predicates.resideInAPackage;
 import static com.tngtech.archunit.lang.syntax.ArchRuleDefinition.classes;
 import static com.tngtech.archunit.lang.syntax.ArchRuleDefinition.noClasses;
+import static com.tngtech.archunit.library.dependencies.SlicesRuleDefinition.slices;
 
 import com.tngtech.archunit.core.domain.JavaClasses;
 import com.tngtech.archunit.core.importer.ClassFileImporter;
@@ -58,11 +61,17 @@ class ArchitectureTest {
   void onlyTheAppKnowsConcreteParts() {
     noClasses()
         .that()
-        .resideOutsideOfPackages(
-            "dev.foredeck.app..", "dev.foredeck.driver.local..", "dev.foredeck.driver.simulated..")
+        .resideOutsideOfPackages("dev.foredeck.app..", "dev.foredeck.driver..")
         .should()
         .dependOnClassesThat()
         .resideInAPackage("dev.foredeck.driver..")
+        .check(foredeck);
+    slices()
+        .matching("dev.foredeck.driver.(*)..")
+        .should()
+        .notDependOnEachOther()
+        .ignoreDependency(alwaysTrue(), resideInAPackage("dev.foredeck.driver.host.."))
+        .because("what drivers share is in one place")
         .check(foredeck);
     noClasses()
         .that()
@@ -103,6 +112,13 @@ class ArchitectureTest {
         .should()
         .dependOnClassesThat()
         .resideInAnyPackage("dev.cel..", "org.snakeyaml..")
+        .check(foredeck);
+    noClasses()
+        .that()
+        .resideOutsideOfPackages("dev.foredeck.driver.kubernetes..")
+        .should()
+        .dependOnClassesThat()
+        .resideInAPackage("io.fabric8..")
         .check(foredeck);
   }
 }

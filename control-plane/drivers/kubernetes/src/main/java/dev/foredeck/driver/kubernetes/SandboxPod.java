@@ -388,6 +388,8 @@ final class SandboxPod {
     return new ContainerBuilder()
         .withName(FIREWALL)
         .withImage(config.firewallImage())
+        // Why it failed is then in the pod's status.
+        .withTerminationMessagePolicy("FallbackToLogsOnError")
         .withImagePullPolicy("IfNotPresent")
         .withEnv(
             env("FOREDECK_STACK", gvisor ? "gvisor" : "linux"),
