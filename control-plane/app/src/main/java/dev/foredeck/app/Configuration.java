@@ -1,8 +1,11 @@
 package dev.foredeck.app;
 
 import dev.foredeck.core.pool.PoolSetting;
+import dev.foredeck.driver.kubernetes.KubernetesConfig.Isolation;
+import dev.foredeck.driver.kubernetes.KubernetesConfig.Reach;
 import dev.foredeck.driver.local.OciRuntime;
 import dev.foredeck.egress.RemoteEgressGateway;
+import java.net.Inet4Address;
 import java.net.InetAddress;
 import java.net.InetSocketAddress;
 import java.net.URI;
@@ -34,6 +37,7 @@ import java.util.stream.Collectors;
 /// @param dockerTemplates names of templates and their images, the default first; only the Docker
 ///   driver has them
 /// @param dockerRuntime the Docker daemon's runtime for every sandbox; empty: its default
+/// @param kubernetes present with the driver `kubernetes`
 /// @param keepOutput how long output and copied-out files are kept
 /// @param keepEvents how long events and calls are kept: decisions outlive output
 /// @param pools of warm sandboxes
@@ -51,14 +55,32 @@ record Configuration(
     Optional<URI> dockerHost,
     Map<String, String> dockerTemplates,
     Optional<String> dockerRuntime,
+    Optional<Kubernetes> kubernetes,
     Duration keepOutput,
     Duration keepEvents,
     List<PoolSetting> pools,
     List<HostAndPort> gateways) {
 
+  /// What the driver `kubernetes` needs, beside the KUBECONFIG that kubectl uses too.
+  ///
+  /// @param namespace where the sandboxes' pods are
+  /// @param templates the operator's file of templates
+  /// @param gateway the egress gateway, as pods reach it
+  /// @param admit IPv4 addresses or networks that control planes dial pods from
+  /// @param install whether to set up namespace and admission policy first
+  record Kubernetes(
+      String namespace,
+      Path templates,
+      InetSocketAddress gateway,
+      List<String> admit,
+      Reach reach,
+      Isolation isolation,
+      boolean install) {}
+
   enum DriverKind {
     LOCAL,
     DOCKER,
+    KUBERNETES,
     SIMULATED
   }
 
@@ -107,7 +129,14 @@ record Configuration(
     KEEP_OUTPUT_DAYS,
     KEEP_EVENTS_DAYS,
     POOLS,
-    GATEWAY;
+    GATEWAY,
+    KUBERNETES_NAMESPACE,
+    KUBERNETES_TEMPLATES,
+    KUBERNETES_GATEWAY,
+    KUBERNETES_ADMIT,
+    KUBERNETES_REACH,
+    KUBERNETES_ISOLATION,
+    KUBERNETES_INSTALL;
 
     String variable() {
       return PREFIX + name();
@@ -135,6 +164,11 @@ record Configuration(
     }
     List<HostAndPort> gateways = gateways(reader.get(Key.GATEWAY).orElse(""));
     String pins = reader.get(Key.EGRESS_PINS).orElse("");
+    if (gateways.isEmpty() && driver == DriverKind.KUBERNETES) {
+      throw new ConfigurationException(
+          "FOREDECK_GATEWAY is not set: the kubernetes driver needs the control port of an egress"
+              + " gateway (./foredeck gateway), as HOST:PORT");
+    }
     if (!gateways.isEmpty() && (driver == DriverKind.LOCAL || driver == DriverKind.DOCKER)) {
       throw new ConfigurationException(
           "FOREDECK_GATEWAY is set: sandboxes of this host reach the gateway of this process"
@@ -158,6 +192,7 @@ record Configuration(
         dockerHost(reader, environment),
         templates,
         reader.get(Key.DOCKER_RUNTIME),
+        driver == DriverKind.KUBERNETES ? Optional.of(kubernetes(reader)) : Optional.empty(),
         reader.days(Key.KEEP_OUTPUT_DAYS, 30),
         reader.days(Key.KEEP_EVENTS_DAYS, 365),
         PoolSettings.parse(reader.get(Key.POOLS).orElse(PoolSettings.DEFAULT)),
@@ -243,6 +278,27 @@ record Configuration(
       return Optional.ofNullable(value).filter(v -> !v.isBlank());
     }
 
+    String required(Key key, String what) {
+      return get(key)
+          .orElseThrow(() ->
+              new ConfigurationException(
+                  key.variable() + " is not set: the driver kubernetes needs " + what));
+    }
+
+    <T> T choice(Key key, Map<String, T> choices, String otherwise) {
+      String text = get(key).orElse(otherwise);
+      T chosen = choices.get(text);
+      if (chosen == null) {
+        throw new ConfigurationException(
+            key.variable()
+                + " is '"
+                + text
+                + "': it must be one of "
+                + String.join(", ", new TreeSet<>(choices.keySet())));
+      }
+      return chosen;
+    }
+
     Duration days(Key key, int otherwise) {
       String text = get(key).map(String::strip).orElse(Integer.toString(otherwise));
       if (text.matches("[0-9]{1,5}")) {
@@ -262,18 +318,66 @@ record Configuration(
     }
   }
 
+  private static Kubernetes kubernetes(Reader reader) {
+    String gateway = reader.required(Key.KUBERNETES_GATEWAY, "ADDRESS:PORT as pods reach it");
+    int colon = gateway.lastIndexOf(':');
+    InetAddress address =
+        literal(Key.KUBERNETES_GATEWAY.variable(), gateway.substring(0, Math.max(0, colon)));
+    if (!(address instanceof Inet4Address)) {
+      throw new ConfigurationException("FOREDECK_KUBERNETES_GATEWAY must be an IPv4 address");
+    }
+    Reach reach =
+        reader.choice(
+            Key.KUBERNETES_REACH,
+            Map.of("pod-ip", Reach.POD_IP, "port-forward", Reach.PORT_FORWARD),
+            "pod-ip");
+    List<String> admit =
+        Arrays.stream(reader.get(Key.KUBERNETES_ADMIT).orElse("").split(",", -1))
+            .map(String::strip)
+            .filter(network -> !network.isEmpty())
+            .toList();
+    for (String network : admit) {
+      if (!network.matches("[0-9]{1,3}([.][0-9]{1,3}){3}(/[0-9]{1,2})?")) {
+        throw new ConfigurationException(
+            "FOREDECK_KUBERNETES_ADMIT holds '"
+                + network
+                + "': it must be IPv4 addresses or networks, as 10.1.0.0/16");
+      }
+    }
+    if (admit.isEmpty() && reach == Reach.POD_IP) {
+      throw new ConfigurationException(
+          "FOREDECK_KUBERNETES_ADMIT is not set: the addresses that control planes reach pods from,"
+              + " as 10.1.0.0/16 (not needed with FOREDECK_KUBERNETES_REACH=port-forward)");
+    }
+    return new Kubernetes(
+        reader.get(Key.KUBERNETES_NAMESPACE).orElse("foredeck-sandboxes"),
+        Path.of(reader.required(Key.KUBERNETES_TEMPLATES, "the file of templates"))
+            .toAbsolutePath()
+            .normalize(),
+        new InetSocketAddress(
+            address, port(Key.KUBERNETES_GATEWAY.variable(), gateway.substring(colon + 1), 1)),
+        admit,
+        reach,
+        reader.choice(
+            Key.KUBERNETES_ISOLATION,
+            Map.of(
+                "pod-firewall", Isolation.POD_FIREWALL,
+                "network-policy", Isolation.NETWORK_POLICY),
+            "pod-firewall"),
+        reader.choice(Key.KUBERNETES_INSTALL, Map.of("true", true, "false", false), "false"));
+  }
+
   private static DriverKind driver(String name) {
     return switch (name) {
       case "local" -> DriverKind.LOCAL;
       case "docker" -> DriverKind.DOCKER;
       case "simulated" -> DriverKind.SIMULATED;
-      case "kubernetes" ->
-          throw new ConfigurationException(
-              "FOREDECK_DRIVER is 'kubernetes': not-supported yet; there are local, docker and"
-                  + " simulated");
+      case "kubernetes" -> DriverKind.KUBERNETES;
       case String other ->
           throw new ConfigurationException(
-              "FOREDECK_DRIVER is '" + other + "': it must be local, docker or simulated");
+              "FOREDECK_DRIVER is '"
+                  + other
+                  + "': it must be local, docker, kubernetes or simulated");
     };
   }
 
@@ -332,17 +436,17 @@ record Configuration(
       pins.put(
           pin.substring(0, equals).strip(),
           new InetSocketAddress(
-              literal(address), port("FOREDECK_EGRESS_PINS", pin.substring(colon + 1).strip(), 1)));
+              literal("FOREDECK_EGRESS_PINS", address),
+              port("FOREDECK_EGRESS_PINS", pin.substring(colon + 1).strip(), 1)));
     }
     return pins;
   }
 
-  private static InetAddress literal(String address) {
+  private static InetAddress literal(String key, String address) {
     try {
       return InetAddress.ofLiteral(address.replaceAll("^\\[(.*)]$", "$1"));
     } catch (IllegalArgumentException e) {
-      throw new ConfigurationException(
-          "FOREDECK_EGRESS_PINS: '" + address + "' must be an address, not a name");
+      throw new ConfigurationException(key + ": '" + address + "' must be an address, not a name");
     }
   }
 

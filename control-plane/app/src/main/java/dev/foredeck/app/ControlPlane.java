@@ -2,6 +2,7 @@ package dev.foredeck.app;
 
 import dev.foredeck.app.Configuration.ConfigurationException;
 import dev.foredeck.core.ApiKeys;
+import dev.foredeck.core.DeploymentTls;
 import dev.foredeck.core.Id;
 import dev.foredeck.core.Ids;
 import dev.foredeck.core.Limits;
@@ -24,6 +25,7 @@ import dev.foredeck.core.store.Store.StoreUnavailableException;
 import dev.foredeck.driver.docker.DockerConfig;
 import dev.foredeck.driver.docker.DockerDriver;
 import dev.foredeck.driver.host.HostPlaces;
+import dev.foredeck.driver.kubernetes.KubernetesDriver;
 import dev.foredeck.driver.local.LocalConfig;
 import dev.foredeck.driver.local.LocalDriver;
 import dev.foredeck.driver.simulated.Pace;
@@ -122,7 +124,7 @@ final class ControlPlane implements AutoCloseable {
     DataDirectory data = keep(DataDirectory.open(configuration.dataDir()));
 
     // The probe and the database take most of the start: at the same time.
-    Driver driver = keep(driver(configuration, random));
+    Driver driver = keep(driver(configuration, data, clock, random));
     FutureTask<List<String>> probe = new FutureTask<>(() -> driver.probe(PROBE));
     Thread.ofVirtual().name("probe").start(probe);
     Store store = store(configuration, random, clock);
@@ -237,7 +239,8 @@ final class ControlPlane implements AutoCloseable {
     }
   }
 
-  private Driver driver(Configuration configuration, SecureRandom random) {
+  private static Driver driver(
+      Configuration configuration, DataDirectory data, Clock clock, SecureRandom random) {
     return switch (configuration.driver()) {
       case LOCAL ->
           new LocalDriver(
@@ -261,6 +264,9 @@ final class ControlPlane implements AutoCloseable {
           throw new ConfigurationException(String.valueOf(e.getMessage()));
         }
       }
+      case KUBERNETES ->
+          kubernetes(
+              configuration.kubernetes().orElseThrow(), data.deploymentTls(random), clock, random);
       case SIMULATED ->
           new SimulatedDriver(
               new SimulatedBackend(
@@ -310,6 +316,32 @@ final class ControlPlane implements AutoCloseable {
             new ConfigurationException(
                 "FOREDECK_AGENT_BUNDLE is not set: start with ./foredeck up, or name the folder"
                     + " that sandbox-agent/agent/bundle.sh made"));
+  }
+
+  private static Driver kubernetes(
+      Configuration.Kubernetes kubernetes, DeploymentTls tls, Clock clock, SecureRandom random) {
+    try {
+      return KubernetesDriver.join(
+          new KubernetesDriver.Settings(
+              kubernetes.namespace(),
+              Files.readString(kubernetes.templates()),
+              kubernetes.gateway(),
+              kubernetes.admit(),
+              kubernetes.reach(),
+              kubernetes.isolation(),
+              kubernetes.install()),
+          tls,
+          clock,
+          random);
+    } catch (IOException e) {
+      throw new ConfigurationException(
+          "FOREDECK_KUBERNETES_TEMPLATES: " + kubernetes.templates() + " cannot be read: " + e);
+    } catch (IllegalArgumentException e) {
+      throw new ConfigurationException(
+          "FOREDECK_KUBERNETES_TEMPLATES: " + kubernetes.templates() + ": " + e.getMessage());
+    } catch (IllegalStateException e) {
+      throw new ConfigurationException(String.valueOf(e.getMessage()));
+    }
   }
 
   private Store store(Configuration configuration, SecureRandom random, Clock clock) {

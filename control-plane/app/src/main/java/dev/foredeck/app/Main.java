@@ -5,6 +5,7 @@ import dev.foredeck.policy.PolicyException;
 import java.util.HashMap;
 import java.util.Map;
 import java.util.concurrent.Callable;
+import java.util.concurrent.CountDownLatch;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -31,7 +32,7 @@ public final class Main implements Callable<Integer> {
   @Option(
       names = "--driver",
       paramLabel = "NAME",
-      description = "local (default), docker or simulated")
+      description = "local (default), docker, kubernetes or simulated")
   private @Nullable String driver;
 
   public static void main(String[] arguments) {

@@ -120,5 +120,12 @@ class ArchitectureTest {
         .dependOnClassesThat()
         .resideInAPackage("com.github.dockerjava..")
         .check(foredeck);
+    noClasses()
+        .that()
+        .resideOutsideOfPackages("dev.foredeck.driver.kubernetes..")
+        .should()
+        .dependOnClassesThat()
+        .resideInAPackage("io.fabric8..")
+        .check(foredeck);
   }
 }

@@ -5,13 +5,18 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import dev.foredeck.app.Configuration.ConfigurationException;
 import dev.foredeck.app.Configuration.DriverKind;
+import dev.foredeck.driver.kubernetes.KubernetesConfig.Isolation;
+import dev.foredeck.driver.kubernetes.KubernetesConfig.Reach;
 import java.net.InetAddress;
 import java.net.InetSocketAddress;
 import java.net.URI;
 import java.nio.file.Path;
 import java.time.Duration;
+import java.util.HashMap;
 import java.util.Map;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
 
 class ConfigurationTest {
 
@@ -169,5 +174,47 @@ class ConfigurationTest {
                 Map.of("FOREDECK_GATEWAY", "gw:1", "FOREDECK_EGRESS_PINS", "a=127.0.0.1:1")))
         .isInstanceOf(ConfigurationException.class)
         .hasMessageContaining("FOREDECK_EGRESS_PINS");
+  }
+
+  private static final Map<String, String> KUBERNETES =
+      Map.of(
+          "FOREDECK_DRIVER", "kubernetes",
+          "FOREDECK_GATEWAY", "10.1.2.3:3131",
+          "FOREDECK_KUBERNETES_TEMPLATES", "/etc/foredeck/templates.yaml",
+          "FOREDECK_KUBERNETES_GATEWAY", "10.1.2.3:3129",
+          "FOREDECK_KUBERNETES_ADMIT", "10.2.0.0/16, 10.3.0.1");
+
+  @Test
+  void readsHowToUseACluster() {
+    Configuration.Kubernetes kubernetes =
+        Configuration.of(Map.of(), KUBERNETES).kubernetes().orElseThrow();
+
+    assertThat(kubernetes.namespace()).isEqualTo("foredeck-sandboxes");
+    assertThat(kubernetes.gateway().getPort()).isEqualTo(3129);
+    assertThat(kubernetes.admit()).containsExactly("10.2.0.0/16", "10.3.0.1");
+    assertThat(kubernetes.reach()).isEqualTo(Reach.POD_IP);
+    assertThat(kubernetes.isolation()).isEqualTo(Isolation.POD_FIREWALL);
+    assertThat(kubernetes.install()).isFalse();
+  }
+
+  @ParameterizedTest
+  @CsvSource({
+    "FOREDECK_KUBERNETES_TEMPLATES, ' '",
+    "FOREDECK_KUBERNETES_GATEWAY, gateway:3129",
+    "FOREDECK_KUBERNETES_GATEWAY, 10.1.2.3",
+    "FOREDECK_KUBERNETES_GATEWAY, '[::1]:3129'",
+    "FOREDECK_KUBERNETES_ADMIT, ' '",
+    "FOREDECK_KUBERNETES_ADMIT, everybody",
+    "FOREDECK_KUBERNETES_REACH, ingress",
+    "FOREDECK_KUBERNETES_ISOLATION, none",
+    "FOREDECK_KUBERNETES_INSTALL, 'yes'"
+  })
+  void refusesAClusterItCannotUse(String key, String value) {
+    Map<String, String> environment = new HashMap<>(KUBERNETES);
+    environment.put(key, value);
+
+    assertThatThrownBy(() -> Configuration.of(Map.of(), environment))
+        .isInstanceOf(ConfigurationException.class)
+        .hasMessageContaining(key);
   }
 }

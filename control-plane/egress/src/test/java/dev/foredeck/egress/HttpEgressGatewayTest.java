@@ -65,15 +65,14 @@ class HttpEgressGatewayTest {
   void saysOfWhatItLetsThroughThatAPolicyOnlyRecordsIt() throws Exception {
     String request = head("GET http://shadow.test/ HTTP/1.1", "Host: shadow.test");
     try (ScriptedServer server = ScriptedServer.answering(HELLO);
-        GatewayFixture fixture =
-            GatewayFixture.pinned(EgressLimits.DEFAULT, "shadow.test", server.port())) {
+        GatewayFixture fixture = way.pinned(EgressLimits.DEFAULT, "shadow.test", server.port())) {
       assertThat(fixture.ask(request)).startsWith("HTTP/1.1 200 OK");
       Flow flow = fixture.nextFlow();
       assertThat(flow.effect()).isEqualTo("allow");
       assertThat(flow.rule()).isEqualTo("default");
       assertThat(flow.shadow()).isTrue();
     }
-    try (GatewayFixture fixture = GatewayFixture.pinned(EgressLimits.DEFAULT)) {
+    try (GatewayFixture fixture = way.pinned(EgressLimits.DEFAULT)) {
       fixture.ask(request);
       Flow refused = fixture.nextFlow();
       assertThat(refused.effect()).isEqualTo("deny");

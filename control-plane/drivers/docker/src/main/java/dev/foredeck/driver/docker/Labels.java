@@ -23,7 +23,7 @@ final class Labels {
     spec.labels().forEach((name, value) -> labels.put(ASKED + name, value));
     labels.put(DEPLOYMENT, deployment);
     labels.put(SANDBOX, spec.sandbox().value());
-    labels.put(TENANT, spec.tenant().value());
+    spec.tenant().ifPresent(tenant -> labels.put(TENANT, tenant.value()));
     return labels;
   }
 

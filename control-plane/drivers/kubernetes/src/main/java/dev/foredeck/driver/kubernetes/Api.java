@@ -1,12 +1,14 @@
 package dev.foredeck.driver.kubernetes;
 
 import dev.foredeck.driver.host.Deadline;
+import dev.foredeck.driver.kubernetes.KubernetesConfig.AgentDelivery;
 import io.fabric8.kubernetes.client.Config;
 import io.fabric8.kubernetes.client.ConfigBuilder;
 import io.fabric8.kubernetes.client.KubernetesClient;
 import io.fabric8.kubernetes.client.KubernetesClientBuilder;
 import io.fabric8.kubernetes.client.KubernetesClientException;
 import io.fabric8.kubernetes.client.RequestConfigBuilder;
+import io.fabric8.kubernetes.client.VersionInfo;
 import io.fabric8.kubernetes.client.jdkhttp.JdkHttpClientFactory;
 import java.time.Duration;
 import java.util.concurrent.TimeUnit;
@@ -17,6 +19,8 @@ final class Api {
   private static final int REQUEST_MILLIS = 10_000;
   private static final int RECONNECT_MILLIS = 500;
   private static final int CONCURRENT_REQUESTS = 64;
+
+  private static final int IMAGE_VOLUMES_SINCE = 36;
 
   private Api() {}
 
@@ -53,6 +57,22 @@ final class Api {
                 .withRequestTimeout(millis)
                 .build())
         .adapt(KubernetesClient.class);
+  }
+
+  /// Image volumes are in every cluster from 1.36 on.
+  static AgentDelivery agentDelivery(KubernetesClient client) {
+    VersionInfo version = client.getKubernetesVersion();
+    int major = number(version.getMajor());
+    int minor = number(version.getMinor());
+    return major > 1 || (major == 1 && minor >= IMAGE_VOLUMES_SINCE)
+        ? AgentDelivery.IMAGE_VOLUME
+        : AgentDelivery.INIT_CONTAINER;
+  }
+
+  /// Some say `36+`.
+  private static int number(String text) {
+    String digits = text.replaceAll("[^0-9].*", "");
+    return digits.isEmpty() ? 0 : Integer.parseInt(digits);
   }
 
   /// What the server said, or what kept it from answering, for a person.

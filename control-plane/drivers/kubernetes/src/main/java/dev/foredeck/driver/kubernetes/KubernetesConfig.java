@@ -15,7 +15,7 @@ import java.util.Optional;
 /// @param gateway the egress gateway, an IPv4 address and a port
 /// @param admit IPv4 addresses or networks that control planes dial from; nobody else gets through
 ///   to an agent's port
-record KubernetesConfig(
+public record KubernetesConfig(
     String namespace,
     Map<String, Template> templates,
     String agentImage,
@@ -34,7 +34,7 @@ record KubernetesConfig(
   ///
   /// @param runtimeClass of the cluster
   /// @param gvisor whether it is gVisor, whose network stack is its own too
-  record StrongRuntime(String runtimeClass, boolean gvisor) {}
+  public record StrongRuntime(String runtimeClass, boolean gvisor) {}
 
   /// How the control plane gets to a pod.
   public enum Reach {

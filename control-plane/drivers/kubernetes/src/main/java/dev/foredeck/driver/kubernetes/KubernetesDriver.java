@@ -47,7 +47,59 @@ public final class KubernetesDriver implements Driver {
   private final SandboxPod pods;
   private final Pods seen;
   private final AgentDoor door;
+  private final Routes routes;
   private final WriteRate writes = new WriteRate();
+
+  /// What the operator says of the cluster to use, apart from KUBECONFIG.
+  ///
+  /// @param templates the text of the file of templates ([Templates])
+  /// @param install whether to set up namespace and admission policy first, which needs an
+  ///   administrator's rights
+  public record Settings(
+      String namespace,
+      String templates,
+      InetSocketAddress gateway,
+      List<String> admit,
+      KubernetesConfig.Reach reach,
+      Isolation isolation,
+      boolean install) {
+    public Settings {
+      admit = List.copyOf(admit);
+    }
+  }
+
+  /// Joins the cluster that kubectl would use here: KUBECONFIG, the user's own configuration, or
+  /// the pod's service account.
+  ///
+  /// @throws IllegalArgumentException when the templates cannot be used
+  /// @throws IllegalStateException when the cluster does not answer, or refuses
+  public static KubernetesDriver join(
+      Settings settings, DeploymentTls tls, Clock clock, RandomGenerator random) {
+    Templates templates = Templates.parse(settings.templates());
+    KubernetesClient client = Api.client();
+    try {
+      KubernetesConfig config =
+          new KubernetesConfig(
+              settings.namespace(),
+              templates.byName(),
+              templates.agentImage(),
+              templates.firewallImage(),
+              templates.strong(),
+              settings.gateway(),
+              settings.admit(),
+              settings.reach(),
+              settings.isolation(),
+              Api.agentDelivery(client));
+      if (settings.install()) {
+        Guard.install(client, config);
+      }
+      return new KubernetesDriver(config, client, tls, clock, random);
+    } catch (KubernetesClientException e) {
+      client.close();
+      throw new IllegalStateException(
+          "the cluster at " + client.getMasterUrl() + " does not do its part: " + Api.said(e), e);
+    }
+  }
 
   /// @param client owned by the driver from here on
   KubernetesDriver(
@@ -73,6 +125,7 @@ public final class KubernetesDriver implements Driver {
     this.random = random;
     this.role = role;
     this.door = new AgentDoor(tls);
+    this.routes = new Routes(config, client);
     // Two deployments may share a namespace: whose a pod is, its certificate says.
     String deployment = tls.pin().substring(0, 16);
     this.pods = new SandboxPod(config, role, deployment, tls.pin(), clock);
@@ -83,6 +136,7 @@ public final class KubernetesDriver implements Driver {
   private void changed(Id sandbox) {
     if (look(sandbox).filter(state -> state.status() != Status.EXITED).isEmpty()) {
       door.giveUp(sandbox);
+      routes.forget(sandbox);
     }
   }
 
@@ -285,7 +339,7 @@ public final class KubernetesDriver implements Driver {
           case Start.Not(DriverException why) -> throw why;
           case Start.Running(InetSocketAddress address) -> {
             try {
-              return door.dial(sandbox, address, hello, deadline);
+              return door.dial(sandbox, routes.to(sandbox, address), hello, deadline);
             } catch (IOException e) {
               trouble = PodView.text(e.toString());
             }
@@ -338,6 +392,7 @@ public final class KubernetesDriver implements Driver {
   public void close() {
     seen.close();
     door.giveUpAll();
+    routes.close();
     switch (role) {
       case SANDBOX -> client.close();
       // Lent by the driver whose probe this is.

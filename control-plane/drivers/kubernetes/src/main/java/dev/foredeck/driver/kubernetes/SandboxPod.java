@@ -269,7 +269,7 @@ final class SandboxPod {
         });
     labels.put("app.kubernetes.io/managed-by", "foredeck");
     labels.putAll(selector());
-    labels.put(TENANT, spec.tenant().value());
+    spec.tenant().ifPresent(tenant -> labels.put(TENANT, tenant.value()));
     return labels;
   }
 
@@ -388,6 +388,8 @@ final class SandboxPod {
     return new ContainerBuilder()
         .withName(FIREWALL)
         .withImage(config.firewallImage())
+        // Why it failed is then in the pod's status.
+        .withTerminationMessagePolicy("FallbackToLogsOnError")
         .withImagePullPolicy("IfNotPresent")
         .withEnv(
             env("FOREDECK_STACK", gvisor ? "gvisor" : "linux"),

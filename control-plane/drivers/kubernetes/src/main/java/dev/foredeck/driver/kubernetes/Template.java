@@ -14,7 +14,7 @@ import java.util.Optional;
 /// @param priorityClass of the cluster; empty: the cluster's default
 /// @param labels of its pods, beside the driver's own
 /// @param annotations of its pods, beside the driver's own
-record Template(
+public record Template(
     String image,
     Optional<String> runtimeClass,
     boolean userNamespace,
@@ -26,7 +26,7 @@ record Template(
     Map<String, String> labels,
     Map<String, String> annotations) {
 
-  Template {
+  public Template {
     nodeSelector = Map.copyOf(nodeSelector);
     tolerations = List.copyOf(tolerations);
     imagePullSecrets = List.copyOf(imagePullSecrets);
@@ -35,7 +35,7 @@ record Template(
   }
 
   /// Where the workspace's bytes are.
-  sealed interface Workspace {
+  public sealed interface Workspace {
     /// The node's disk. The kubelet looks about once a minute, and evicts a sandbox that has more
     /// than its limit; until then it may have more.
     record NodeDisk() implements Workspace {}

@@ -19,10 +19,10 @@ class KubernetesDriverIT extends DriverContract {
   @BeforeEach
   void start() throws IOException {
     cluster = Cluster.join();
-    driver = cluster.driver(config());
+    driver = cluster.driver(config(cluster));
   }
 
-  KubernetesConfig config() {
+  KubernetesConfig config(Cluster cluster) {
     return cluster.config(Cluster.base(Optional.of("runc")));
   }
 
@@ -40,7 +40,7 @@ class KubernetesDriverIT extends DriverContract {
   @Override
   protected void restart() {
     driver.close();
-    driver = cluster.driver(config());
+    driver = cluster.driver(config(cluster));
   }
 
   /// A program of the sandbox's user may end process 1, which is of the same user.

@@ -1,0 +1,11 @@
+package dev.foredeck.driver.kubernetes;
+
+import java.util.Optional;
+
+/// The contract, in pods with a kernel of their own.
+class KubernetesGvisorDriverIT extends KubernetesDriverIT {
+  @Override
+  KubernetesConfig config(Cluster cluster) {
+    return cluster.config(Cluster.base(Optional.of("gvisor")));
+  }
+}
