@@ -158,7 +158,7 @@ class GatewayRoleTest {
               CertificatePin.of(tls.pin()),
               KEY,
               "plane",
-              LinkLimits.DEFAULT,
+              impatient(),
               System::nanoTime,
               new SecureRandom())) {
         String credential = "e".repeat(64);
@@ -179,6 +179,26 @@ class GatewayRoleTest {
     } finally {
       process.destroyForcibly();
     }
+  }
+
+  /// Waits for a gateway that is gone no longer than a test wants to.
+  private static LinkLimits impatient() {
+    LinkLimits all = LinkLimits.DEFAULT;
+    return new LinkLimits(
+        all.strangers(),
+        all.strangersPerAddress(),
+        all.greetingMillis(),
+        all.penaltyMillis(),
+        all.links(),
+        all.sandboxes(),
+        all.flows(),
+        all.silenceMillis(),
+        all.answerMillis(),
+        all.graceMillis(),
+        all.keepMillis(),
+        all.openMillis(),
+        200,
+        all.mostRetryMillis());
   }
 
   private static int port(String address) {

@@ -4,7 +4,6 @@ import dev.foredeck.core.DeploymentTls;
 import java.io.IOException;
 import java.net.InetAddress;
 import java.net.InetSocketAddress;
-import java.net.StandardSocketOptions;
 import java.nio.channels.ClosedChannelException;
 import java.nio.channels.ServerSocketChannel;
 import java.nio.channels.SocketChannel;
@@ -126,7 +125,6 @@ final class Door implements AutoCloseable {
   private void receive(SocketChannel channel, InetAddress from) {
     Place place = new Place(channel, from);
     try {
-      channel.setOption(StandardSocketOptions.TCP_NODELAY, true);
       TlsConnection connection = new TlsConnection(channel, tls.engine());
       connection.handshake();
       house.enter(connection, from, place);

@@ -3,7 +3,6 @@ package dev.foredeck.egress;
 import dev.foredeck.protocol.CertificatePin;
 import java.io.DataInputStream;
 import java.io.IOException;
-import java.net.StandardSocketOptions;
 import java.nio.channels.SocketChannel;
 import java.util.concurrent.ScheduledExecutorService;
 import java.util.function.LongSupplier;
@@ -105,7 +104,6 @@ final class GatewayLink {
     SocketChannel channel = dialer.dial((int) limits.greetingMillis());
     try (TlsConnection connection = new TlsConnection(channel, pin.engine())) {
       DataInputStream in = Link.input(connection);
-      channel.setOption(StandardSocketOptions.TCP_NODELAY, true);
       LinkMessage.Hello hello = greet(connection, in);
       Link standing = new Link(name, connection, in, limits, timer, nanoTime);
       boolean anew = !gateway.equals(hello.gateway());

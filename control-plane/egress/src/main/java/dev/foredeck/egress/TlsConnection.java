@@ -2,6 +2,7 @@ package dev.foredeck.egress;
 
 import java.io.EOFException;
 import java.io.IOException;
+import java.net.StandardSocketOptions;
 import java.nio.ByteBuffer;
 import java.nio.channels.SocketChannel;
 import java.util.concurrent.locks.ReentrantLock;
@@ -51,6 +52,8 @@ final class TlsConnection implements ByteConnection {
 
   /// To be called once, before anything else. Whoever calls it sees to a time limit.
   void handshake() throws IOException {
+    // A record that waits for the acknowledgement of the one before it waits 40 ms.
+    channel.setOption(StandardSocketOptions.TCP_NODELAY, true);
     engine.beginHandshake();
     while (true) {
       switch (engine.getHandshakeStatus()) {

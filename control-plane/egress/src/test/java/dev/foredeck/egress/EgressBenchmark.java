@@ -60,19 +60,22 @@ final class EgressBenchmark {
         ScriptedServer bulk = new ScriptedServer(large);
         GatewayFixture fixture =
             GatewayFixture.pinned(
-                Way.SOCKET, wide, "s.test", hello.port(), "bulk.test", bulk.port())) {
+                Way.SOCKET, wide, "s.test", hello.port(), "bulk.test", bulk.port());
+        GatewayFixture linked =
+            GatewayFixture.pinned(
+                Way.LINK, wide, "s.test", hello.port(), "bulk.test", bulk.port())) {
       String direct = head("GET / HTTP/1.1", "Host: s.test");
       String proxied = head("GET http://s.test/ HTTP/1.1", "Host: s.test");
       for (int round = 0; round < 2; round++) {
         report("request, direct", requests(() -> tcp(hello.port()), direct));
         report("request, gateway", requests(fixture::connect, proxied));
+        report("request, link", requests(linked::connect, proxied));
       }
       for (int round = 0; round < 2; round++) {
         transfer("transfer, direct", tcp(bulk.port()), head("GET / HTTP/1.1", "Host: bulk.test"));
-        transfer(
-            "transfer, gateway",
-            fixture.connect(),
-            head("GET http://bulk.test/ HTTP/1.1", "Host: bulk.test"));
+        String get = head("GET http://bulk.test/ HTTP/1.1", "Host: bulk.test");
+        transfer("transfer, gateway", fixture.connect(), get);
+        transfer("transfer, link", linked.connect(), get);
       }
     }
   }
