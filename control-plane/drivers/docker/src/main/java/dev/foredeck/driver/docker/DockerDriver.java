@@ -69,6 +69,9 @@ public final class DockerDriver implements Driver {
   /// To learn how a container ended, which is told to a person and decides nothing.
   private static final Duration ASK = Duration.ofSeconds(5);
 
+  /// More than a daemon with a working `runsc` needs.
+  private static final Duration STRONG_PROBE = Duration.ofSeconds(15);
+
   private final DockerConfig config;
   private final HostPlaces places;
   private final RandomGenerator random;
@@ -133,21 +136,31 @@ public final class DockerDriver implements Driver {
       if (hasItsOwnKernel(Isolation.STANDARD)) {
         strongRefusal = String.join(" ", findings);
       } else if (findings.isEmpty()) {
-        // What only some policies demand does not keep the others from running.
+        // What only some policies demand does not keep the others from running, nor waiting long.
         strongRefusal =
             String.join(
-                " ", new Probe(this, config, daemon, random, Isolation.STRONG).run(deadline));
+                " ",
+                new Probe(this, config, daemon, random, Isolation.STRONG)
+                    .run(deadline.atMost(STRONG_PROBE)));
       }
-      if (findings.isEmpty() && !daemon.facts(deadline).liveRestore()) {
+      if (findings.isEmpty()) {
+        warnOfRestarts();
+      }
+      return findings;
+    } finally {
+      probing = false;
+    }
+  }
+
+  private void warnOfRestarts() {
+    try {
+      if (!daemon.facts(Deadline.in(ASK)).liveRestore()) {
         LOG.warn(
             "the Docker daemon's live-restore is off: all sandboxes end when it restarts (set"
                 + " \"live-restore\": true in its daemon.json)");
       }
-      return findings;
     } catch (DriverException.Failed e) {
-      return List.of("The probe could not be completed: " + e.getMessage() + ".");
-    } finally {
-      probing = false;
+      LOG.warn("whether sandboxes outlive the Docker daemon is not known: {}", e.getMessage());
     }
   }
 
