@@ -242,6 +242,9 @@ class Configuration:
         folder, settings = self.folder, self.settings
         for name in ("cni", "logs/pods", "run", "volume-plugins"):
             (folder / name).mkdir(parents=True, exist_ok=True)
+        # The init of a pod with user namespaces is nobody here, and passes through on its way to the pod's root.
+        (folder / "containerd").mkdir(exist_ok=True)
+        (folder / "containerd").chmod(0o711)
         for user in ("admin", "controller-manager", "scheduler", "node"):
             self.write(f"{user}.kubeconfig", self.pki.kubeconfig(user, settings.api))
         (folder / "resolv.conf").touch()  # pods have no name server

@@ -46,7 +46,8 @@ class EscapeIT extends EscapeContract {
 
   @Override
   protected Set<Tool> tools() {
-    return EnumSet.of(Tool.PYTHON3, Tool.PERL, Tool.COREUTILS, Tool.NAMES, Tool.TERMINAL);
+    return EnumSet.of(
+        Tool.PYTHON3, Tool.GIT, Tool.PERL, Tool.COREUTILS, Tool.NAMES, Tool.TERMINAL);
   }
 
   @Override
