@@ -46,8 +46,7 @@ class EscapeIT extends EscapeContract {
 
   @Override
   protected Set<Tool> tools() {
-    return EnumSet.of(
-        Tool.PYTHON3, Tool.GIT, Tool.PERL, Tool.COREUTILS, Tool.NAMES, Tool.TERMINAL);
+    return EnumSet.of(Tool.PYTHON3, Tool.GIT, Tool.PERL, Tool.COREUTILS, Tool.NAMES, Tool.TERMINAL);
   }
 
   @Override
