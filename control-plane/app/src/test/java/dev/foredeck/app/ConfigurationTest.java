@@ -140,10 +140,12 @@ class ConfigurationTest {
   }
 
   @Test
-  void saysThatADriverIsNotThereYet() {
-    assertThatThrownBy(() -> Configuration.of(Map.of("driver", "kubernetes"), Map.of()))
+  void needsAGatewayOfItsOwnProcessOnACluster() {
+    Map<String, String> environment = new HashMap<>(KUBERNETES);
+    environment.remove("FOREDECK_GATEWAY");
+    assertThatThrownBy(() -> Configuration.of(Map.of(), environment))
         .isInstanceOf(ConfigurationException.class)
-        .hasMessageContaining("not-supported");
+        .hasMessageContaining("FOREDECK_GATEWAY is not set");
   }
 
   @Test
@@ -167,7 +169,7 @@ class ConfigurationTest {
   void refusesAGatewayWhereItWouldNotBeUsed() {
     assertThatThrownBy(() -> Configuration.of(Map.of(), Map.of("FOREDECK_GATEWAY", "gw:1")))
         .isInstanceOf(ConfigurationException.class)
-        .hasMessageContaining("local driver");
+        .hasMessageContaining("this host");
     assertThatThrownBy(() ->
             Configuration.of(
                 Map.of("driver", "simulated"),

@@ -46,10 +46,13 @@ class ProbeIT {
 
   /// A broken promise and a part of the sentence that must name it.
   enum Broken {
-    NETWORK("the host's net namespace", of(host -> withoutSysctls(host).withNetworkMode("host"))),
+    NETWORK(
+        "the host's net namespace",
+        of(host -> ofTheHost(withoutSysctls(host)).withNetworkMode("host"))),
     REACHES_THE_HOST(
-        "reaches the host at 127.0.0.1", of(host -> withoutSysctls(host).withNetworkMode("host"))),
-    PROCESSES("the host's pid namespace", of(host -> host.withPidMode("host"))),
+        "reaches the host at 127.0.0.1",
+        of(host -> ofTheHost(withoutSysctls(host)).withNetworkMode("host"))),
+    PROCESSES("the host's pid namespace", of(host -> ofTheHost(host).withPidMode("host"))),
     MESSAGES("the host's ipc namespace", of(host -> host.withIpcMode("host"))),
     HOST_NAME(
         "the host's uts namespace",
@@ -115,6 +118,11 @@ class ProbeIT {
 
     private static HostConfig host(CreateContainerCmd create) {
       return Objects.requireNonNull(create.getHostConfig());
+    }
+
+    /// A daemon with user namespaces gives the host's namespaces to none but the host's users.
+    private static HostConfig ofTheHost(HostConfig host) {
+      return host.withUsernsMode("host");
     }
 
     private static HostConfig withoutSysctls(HostConfig host) {
