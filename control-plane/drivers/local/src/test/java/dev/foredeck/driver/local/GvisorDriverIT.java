@@ -4,6 +4,11 @@ package dev.foredeck.driver.local;
 /// agent's bundle.
 class GvisorDriverIT extends LocalDriverIT {
   @Override
+  public String column() {
+    return "local (gVisor)";
+  }
+
+  @Override
   OciRuntime runtime() {
     return Bench.runsc();
   }

@@ -7,6 +7,11 @@ import java.nio.file.Path;
 
 /// Sandboxes with a kernel of their own: see [Bench#runsc].
 class GvisorEscapeIT extends LocalEscape {
+  @Override
+  public String column() {
+    return "local (gVisor)";
+  }
+
   GvisorEscapeIT() throws IOException {
     super(Bench.runsc());
   }
