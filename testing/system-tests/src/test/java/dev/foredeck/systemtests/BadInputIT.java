@@ -823,7 +823,10 @@ class BadInputIT {
           "FOREDECK_LISTN",
           "FOREDECK_LISTEN");
       assertRefused(Plane.refused(data, Map.of("FOREDECK_LISTEN", "7070")), "HOST:PORT");
-      assertRefused(Plane.refused(data, Map.of("FOREDECK_DRIVER", "docker")), "not-supported");
+      assertRefused(
+          Plane.refused(data, Map.of("FOREDECK_DRIVER", "docker")), "FOREDECK_DOCKER_TEMPLATES");
+      assertRefused(
+          Plane.refused(data, Map.of("FOREDECK_DRIVER", "kubernetes")), "FOREDECK_GATEWAY");
       assertRefused(Plane.refused(data, Map.of("FOREDECK_DRIVER", "lokal")), "local");
       assertRefused(
           Plane.refused(data, Map.of("FOREDECK_DATABASE_URL", "mysql://x/y")), "database");
