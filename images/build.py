@@ -48,7 +48,7 @@ SANDBOX = (
     'echo "sandbox:x:1000:" >> "$1/etc/group" && '
     'mkdir -p "$1/workspace" "$1/run/foredeck" "$1/opt/foredeck/agent" && chown 1000:1000 "$1/workspace"'
 )
-BASE = ["bash", "ca-certificates", "curl", "git", "python3"]
+BASE = ["bash", "ca-certificates", "curl", "git", "procps", "python3"]
 
 
 def debian(variant, packages, setup=()):
@@ -73,7 +73,7 @@ IMAGES = {
     "base": {
         "layers": [debian("minbase", BASE, [SANDBOX])],
         "config": {"User": "1000:1000", "WorkingDir": "/workspace", "Cmd": ["/bin/bash"]},
-        "about": "Debian slim with git, curl and python3",
+        "about": "Debian slim with git, curl, procps and python3",
     },
     "python": {
         "layers": [debian("minbase", BASE + ["python3-matplotlib", "python3-numpy", "python3-pandas"], [SANDBOX])],

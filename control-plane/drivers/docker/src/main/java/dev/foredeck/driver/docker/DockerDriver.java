@@ -314,15 +314,14 @@ public final class DockerDriver implements Driver {
             writable,
             spec.resources(),
             runtime,
+            hasItsOwnKernel(spec.boundary().isolation()),
             Labels.of(spec, config.deployment()));
-    String seccomp = Posture.systemCalls();
     daemon.call(
         deadline,
         "create the container of " + id,
         c ->
             tamper
-                .apply(
-                    Posture.apply(c.createContainerCmd(image).withName(name(id)), posture, seccomp))
+                .apply(Posture.apply(c.createContainerCmd(image).withName(name(id)), posture))
                 .exec());
     observer.reached(Step.CREATED);
     daemon.call(

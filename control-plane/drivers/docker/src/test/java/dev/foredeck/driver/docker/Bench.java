@@ -15,6 +15,7 @@ import dev.foredeck.driver.host.KernelTables;
 import dev.foredeck.driver.host.Records;
 import dev.foredeck.driver.host.Trees;
 import dev.foredeck.policy.Boundary;
+import dev.foredeck.policy.Isolation;
 import java.io.IOException;
 import java.net.URI;
 import java.nio.file.Files;
@@ -27,6 +28,8 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
+import java.util.OptionalInt;
+import java.util.OptionalLong;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.function.UnaryOperator;
 import java.util.stream.Stream;
@@ -49,7 +52,16 @@ final class Bench implements AutoCloseable {
     return make(URI.create(environment("DOCKER_HOST")));
   }
 
+  /// @param runtime of the daemon, for every sandbox; empty: its default
+  static Bench make(Optional<String> runtime) throws IOException {
+    return make(URI.create(environment("DOCKER_HOST")), runtime);
+  }
+
   static Bench make(URI daemon) throws IOException {
+    return make(daemon, Optional.empty());
+  }
+
+  private static Bench make(URI daemon, Optional<String> runtime) throws IOException {
     Path data = Files.createTempDirectory("foredeck-docker");
     Path run =
         Path.of("/run", "fdd-" + ProcessHandle.current().pid() + "-" + COUNT.incrementAndGet());
@@ -61,7 +73,7 @@ final class Bench implements AutoCloseable {
             Path.of(environment("FOREDECK_AGENT_BUNDLE")),
             16,
             1L << 30);
-    return new Bench(new DockerConfig(places, daemon, Map.of("base", image()), Optional.empty()));
+    return new Bench(new DockerConfig(places, daemon, Map.of("base", image()), runtime));
   }
 
   static String image() {
@@ -69,7 +81,7 @@ final class Bench implements AutoCloseable {
     return first.substring(first.indexOf('=') + 1);
   }
 
-  private static String environment(String name) {
+  static String environment(String name) {
     String value = System.getenv(name);
     assertThat(value)
         .as("%s, without which the Docker driver cannot be tested (./foredeck docker up)", name)
@@ -81,6 +93,13 @@ final class Bench implements AutoCloseable {
     return new Bench(
         new DockerConfig(
             config.places(), config.daemon(), new LinkedHashMap<>(templates), config.runtime()));
+  }
+
+  /// The same place, with that runtime of the daemon for every sandbox.
+  Bench on(String runtime) {
+    return new Bench(
+        new DockerConfig(
+            config.places(), config.daemon(), config.templates(), Optional.of(runtime)));
   }
 
   DockerDriver driver() {
@@ -175,12 +194,24 @@ final class Bench implements AutoCloseable {
   }
 
   static LaunchSpec spec(Id id) {
+    return spec(id, Isolation.STANDARD);
+  }
+
+  static LaunchSpec spec(Id id, Isolation isolation) {
     return new LaunchSpec(
         id,
         id("tenant"),
         "base",
         new Resources(1000, 192L << 20, 16L << 20, 96),
-        Boundary.NONE,
+        new Boundary(
+            List.of(),
+            List.of(),
+            OptionalLong.empty(),
+            OptionalLong.empty(),
+            OptionalInt.empty(),
+            OptionalInt.empty(),
+            Optional.empty(),
+            isolation),
         TOKEN,
         Map.of("team", "growth"),
         Instant.EPOCH);

@@ -55,7 +55,7 @@ public final class ProcessView {
     return findings;
   }
 
-  public List<String> privileges() throws IOException {
+  public List<String> capabilities() throws IOException {
     List<String> findings = new ArrayList<>();
     Map<String, String> status = status();
     for (String set : List.of("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")) {
@@ -63,6 +63,12 @@ public final class ProcessView {
         findings.add("A sandbox has capabilities (" + set + " " + status.get(set) + ").");
       }
     }
+    return findings;
+  }
+
+  public List<String> confinement() throws IOException {
+    List<String> findings = new ArrayList<>();
+    Map<String, String> status = status();
     if (!"1".equals(status.get("NoNewPrivs"))) {
       findings.add(
           "A sandbox's programs can gain privileges (NoNewPrivs "
@@ -89,9 +95,25 @@ public final class ProcessView {
     return List.of();
   }
 
+  /// Whether one of its users is the host's root.
+  public boolean hasRootOfTheHost() throws IOException {
+    // Lines as `0 231072 65536`: the first inside, the first of the host's, how many.
+    return Files.readString(process.resolve("uid_map"))
+        .lines()
+        .anyMatch(line -> line.strip().split("\\s+")[1].equals("0"));
+  }
+
   public List<String> mounts() throws IOException {
+    return mounts(Files.readString(process.resolve("mountinfo")), false);
+  }
+
+  /// @param table as in `/proc/self/mountinfo`
+  /// @param ownKernel whether the table is that of a kernel of the sandbox's own: it shows what it
+  ///   was told of a mount and not what the host's mount has; no device of the host can be opened
+  ///   in it, and a setuid program gives nobody a user of the host
+  static List<String> mounts(String table, boolean ownKernel) {
     List<String> findings = new ArrayList<>();
-    for (String line : Files.readString(process.resolve("mountinfo")).lines().toList()) {
+    for (String line : table.lines().toList()) {
       Optional<KernelTables.Mount> mount = KernelTables.parseMount(line);
       if (mount.isEmpty()) {
         continue;
@@ -100,7 +122,7 @@ public final class ProcessView {
       Set<String> options = Set.of(line.split(" ")[5].split(","));
       boolean device = mount.get().type().equals("devtmpfs") && point.startsWith("/");
       if (WritablePlaces.OFFERED.contains(point)) {
-        if (!options.contains("nosuid") || !options.contains("nodev")) {
+        if (!ownKernel && (!options.contains("nosuid") || !options.contains("nodev"))) {
           findings.add("A sandbox's " + point + " allows devices or setuid programs.");
         }
       } else if (!device

@@ -372,7 +372,7 @@ final class Probe {
     limit("memory", RESOURCES.memoryBytes(), cgroups.memoryLimit(CANARY));
     limit(
         "pids",
-        OciConfig.hostPids(RESOURCES, runtime.hasItsOwnKernel()),
+        OciConfig.onTheHost(RESOURCES, runtime.hasItsOwnKernel()).pids(),
         cgroups.pidsLimit(CANARY));
     limit("cpu", RESOURCES.cpuMillis(), cgroups.cpuLimit(CANARY));
   }
