@@ -101,7 +101,7 @@ final class Leftovers {
             // Released while we looked.
           }
         });
-    if (System.getProperty("foredeck.driver", "local").equals("docker")) {
+    if (Plane.DRIVER.equals("docker")) {
       containers().forEach(container -> found.add("container: " + container));
     }
     return found;

@@ -3,6 +3,7 @@ package dev.foredeck.systemtests;
 import java.io.BufferedReader;
 import java.io.IOException;
 import java.io.UncheckedIOException;
+import java.net.InetAddress;
 import java.net.ServerSocket;
 import java.nio.file.FileVisitResult;
 import java.nio.file.Files;
@@ -20,6 +21,9 @@ import org.jspecify.annotations.Nullable;
 /// A control plane in a process of its own, with a data folder that outlives it. Ended by its
 /// process handle only.
 final class Plane implements AutoCloseable {
+  /// What [#real] starts.
+  static final String DRIVER = System.getProperty("foredeck.driver", "local");
+
   private static final long READY_SECONDS = 120;
 
   private final Path data;
@@ -64,9 +68,13 @@ final class Plane implements AutoCloseable {
   /// does). For `docker` the daemon is that of `DOCKER_HOST` and the images are those of
   /// `FOREDECK_DOCKER_TEMPLATES`.
   static Plane real() {
-    String driver = System.getProperty("foredeck.driver", "local");
-    Map<String, String> environment = new TreeMap<>();
-    if (driver.equals("docker")) {
+    return real(Map.of());
+  }
+
+  /// @param more of its environment
+  static Plane real(Map<String, String> more) {
+    Map<String, String> environment = new TreeMap<>(more);
+    if (DRIVER.equals("docker")) {
       for (String name : List.of("DOCKER_HOST", "FOREDECK_DOCKER_TEMPLATES")) {
         String value = System.getenv(name);
         if (value == null || value.isBlank()) {
@@ -75,7 +83,12 @@ final class Plane implements AutoCloseable {
         environment.put(name, value);
       }
     }
-    return start(driver, environment);
+    return start(DRIVER, environment);
+  }
+
+  /// Where a test's own web site has to listen.
+  static InetAddress hostSeenByTheGateway() {
+    return InetAddress.getLoopbackAddress();
   }
 
   static int freePort() {
