@@ -89,6 +89,7 @@ final class ControlPlane implements AutoCloseable {
   private final CountDownLatch built = new CountDownLatch(1);
   private final Object ending = new Object();
   private boolean closed;
+  private volatile boolean leftSomething;
 
   /// Told to stop while it started.
   static final class StoppedException extends RuntimeException {
@@ -364,20 +365,21 @@ final class ControlPlane implements AutoCloseable {
       return Optional.empty();
     }
     Configuration.Kubernetes kubernetes = cluster.get();
-    return Optional.of(
-        keep(
-            inCluster(
-                kubernetes,
-                templates ->
-                    Installation.of(
-                        new Installation.Spec(
-                            kubernetes.namespace(),
-                            kubernetes.gatewayNamespace(),
-                            templates,
-                            data.deploymentTls(random),
-                            key.text(),
-                            configuration.egressPins(),
-                            kubernetes.install() == Configuration.Install.TEMPORARY)))));
+    Installation installation =
+        inCluster(
+            kubernetes,
+            templates ->
+                Installation.of(
+                    new Installation.Spec(
+                        kubernetes.namespace(),
+                        kubernetes.gatewayNamespace(),
+                        templates,
+                        data.deploymentTls(random),
+                        key.text(),
+                        configuration.egressPins(),
+                        kubernetes.install() == Configuration.Install.TEMPORARY)));
+    keep(() -> leftSomething |= !installation.remove());
+    return Optional.of(installation);
   }
 
   private static Driver kubernetes(
@@ -510,6 +512,11 @@ final class ControlPlane implements AutoCloseable {
     } catch (Exception e) {
       LOG.warn("{} could not be closed", part.getClass().getSimpleName(), e);
     }
+  }
+
+  /// After [#close]: whether something is still there that should have been removed.
+  boolean leftSomething() {
+    return leftSomething;
   }
 
   /// Drains and lets go; sandboxes stay as they are. While it starts, at the next step of that. By

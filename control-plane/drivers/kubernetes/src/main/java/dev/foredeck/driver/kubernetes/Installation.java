@@ -32,6 +32,7 @@ import java.util.Objects;
 import java.util.Optional;
 import java.util.StringJoiner;
 import java.util.TreeMap;
+import java.util.stream.Stream;
 import javax.net.ssl.SSLSocket;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -40,8 +41,8 @@ import org.slf4j.LoggerFactory;
 /// there: the manifests of `deploy/kubernetes`, with this deployment's keys and image. Again and
 /// again the same: a gateway that runs as it should is left alone.
 ///
-/// A temporary one removes its namespaces, with every sandbox in them, when it is closed.
-public final class Installation implements AutoCloseable {
+/// A temporary one can be removed again: its namespaces, with every sandbox in them.
+public final class Installation {
   private static final Logger LOG = LoggerFactory.getLogger(Installation.class);
   private static final String GATEWAY = "foredeck-gateway";
   private static final String FIELD_MANAGER = "foredeck-install";
@@ -109,30 +110,31 @@ public final class Installation implements AutoCloseable {
             .orElseThrow(() ->
                 new IllegalArgumentException("gatewayImage: it must be text, to set up a gateway"));
     String deployment = SandboxPod.deployment(spec.tls());
+    boolean made = false;
     try (KubernetesClient client = Api.client()) {
-      try {
-        if (spec.temporary()) {
-          claim(client, spec.namespace(), deployment);
-          claim(client, spec.gatewayNamespace(), deployment);
-        }
-        refuseAnothers(client, spec, deployment);
-        apply(client, spec, image, deployment);
-        Pod pod = awaitGateway(client, spec.gatewayNamespace());
-        return new Installation(spec, deployment, reachable(client, spec, pod));
-      } catch (KubernetesClientException e) {
-        throw new IllegalStateException(
-            "the gateway cannot be set up in the cluster at "
-                + client.getMasterUrl()
-                + ": "
-                + Api.said(e),
-            e);
-      } catch (DriverException e) {
-        throw new IllegalStateException(
-            "the gateway in the namespace "
-                + spec.gatewayNamespace()
-                + " does not come up: "
-                + e.getMessage(),
-            e);
+      if (spec.temporary()) {
+        claim(client, spec.namespace(), deployment);
+        claim(client, spec.gatewayNamespace(), deployment);
+      }
+      refuseAnothers(client, spec, deployment);
+      apply(client, spec, image, deployment);
+      Pod pod = awaitGateway(client, spec.gatewayNamespace());
+      InetAddress address = reachable(client, spec, pod);
+      made = true;
+      return new Installation(spec, deployment, address);
+    } catch (KubernetesClientException e) {
+      throw new IllegalStateException(
+          "the gateway cannot be set up in the cluster: " + Api.said(e), e);
+    } catch (DriverException e) {
+      throw new IllegalStateException(
+          "the gateway in the namespace "
+              + spec.gatewayNamespace()
+              + " does not come up: "
+              + e.getMessage(),
+          e);
+    } finally {
+      if (!made && spec.temporary()) {
+        boolean _ = remove(spec, deployment);
       }
     }
   }
@@ -398,33 +400,34 @@ public final class Installation implements AutoCloseable {
   }
 
   /// Removes what is temporary, and waits until it is gone.
-  @Override
-  public void close() {
-    if (!spec.temporary()) {
-      return;
-    }
+  ///
+  /// @return whether it is; true where nothing is temporary
+  public boolean remove() {
+    return !spec.temporary() || remove(spec, deployment);
+  }
+
+  private static boolean remove(Spec spec, String deployment) {
     Deadline deadline = Deadline.in(REMOVAL);
     try (KubernetesClient client = Api.client()) {
-      List<String> mine =
-          List.of(spec.namespace(), spec.gatewayNamespace()).stream()
+      List<String> ours =
+          Stream.of(spec.namespace(), spec.gatewayNamespace())
               .filter(name -> isClaimed(client, name, deployment))
               .toList();
-      for (String name : mine) {
+      for (String name : ours) {
         // A pod's grace would hold its namespace up.
         var _ = client.pods().inNamespace(name).withGracePeriod(0).delete();
         var _ = client.namespaces().withName(name).delete();
       }
-      for (String name : mine) {
-        while (client.namespaces().withName(name).get() != null) {
-          if (deadline.passed()) {
-            LOG.warn("the namespace {} is still being removed", name);
-            break;
-          }
-          Thread.sleep(LOOK_MILLIS);
+      while (ours.stream().anyMatch(name -> client.namespaces().withName(name).get() != null)) {
+        if (deadline.passed()) {
+          LOG.error("the cluster is still removing the namespaces {}", ours);
+          return false;
         }
+        Thread.sleep(LOOK_MILLIS);
       }
+      return true;
     } catch (KubernetesClientException e) {
-      LOG.warn(
+      LOG.error(
           "the namespaces {} and {} may be left in the cluster: {}",
           spec.namespace(),
           spec.gatewayNamespace(),
@@ -432,5 +435,6 @@ public final class Installation implements AutoCloseable {
     } catch (InterruptedException e) {
       Thread.currentThread().interrupt();
     }
+    return false;
   }
 }
