@@ -67,7 +67,7 @@ public final class Main implements Callable<Integer> {
                 plane.close();
                 // The JVM's own exit code after SIGTERM is 143; ours says that draining
                 // succeeded.
-                Runtime.getRuntime().halt(0);
+                Runtime.getRuntime().halt(plane.leftSomething() ? 1 : 0);
               });
       Runtime.getRuntime().addShutdownHook(drain);
       System.out.println("foredeck ready " + started(plane, drain));

@@ -126,9 +126,7 @@ public final class KubernetesDriver implements Driver {
     this.role = role;
     this.door = new AgentDoor(tls);
     this.routes = new Routes(config, client);
-    // Two deployments may share a namespace: whose a pod is, its certificate says.
-    String deployment = tls.pin().substring(0, 16);
-    this.pods = new SandboxPod(config, role, deployment, tls.pin(), clock);
+    this.pods = new SandboxPod(config, role, SandboxPod.deployment(tls), tls.pin(), clock);
     this.seen = new Pods(client, config.namespace(), pods.selector(), this::changed);
   }
 
