@@ -14,11 +14,7 @@ import dev.foredeck.policy.Boundary;
 import dev.foredeck.policy.Isolation;
 import java.io.IOException;
 import java.time.Duration;
-import java.util.List;
 import java.util.Map;
-import java.util.Optional;
-import java.util.OptionalInt;
-import java.util.OptionalLong;
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeAll;
@@ -179,16 +175,7 @@ class FaultsIT {
   void strongIsolationIsRefusedWhereTheDaemonCannotGiveIt() throws Exception {
     assertThat(driver.probe(TIMEOUT)).isEmpty();
     LaunchSpec spec = Bench.spec(Bench.id("strong"));
-    Boundary strong =
-        new Boundary(
-            List.of(),
-            List.of(),
-            OptionalLong.empty(),
-            OptionalLong.empty(),
-            OptionalInt.empty(),
-            OptionalInt.empty(),
-            Optional.empty(),
-            Isolation.STRONG);
+    Boundary strong = Boundary.NONE.with(Isolation.STRONG);
 
     assertThatThrownBy(() ->
             driver.launch(

@@ -16,6 +16,8 @@ import java.net.InetSocketAddress;
 import java.net.NetworkInterface;
 import java.net.ServerSocket;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.time.Duration;
 import java.time.Instant;
 import java.util.ArrayList;
@@ -25,6 +27,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.random.RandomGenerator;
+import java.util.stream.Stream;
 import org.jspecify.annotations.Nullable;
 
 /// A small sandbox, launched through the same code as any other, from which the driver's probe
@@ -75,7 +78,7 @@ public final class Canary {
       echo forked all
       """;
 
-  private static final String FILL_MEMORY = "head -c 512m /dev/zero | tail -n 1 | wc -c";
+  private static final String FILL_MEMORY = "head -c 256m /dev/zero | tail -n 1 | wc -c";
 
   private final Driver driver;
   private final String token;
@@ -146,7 +149,7 @@ public final class Canary {
   /// Takes more memory than there is.
   public List<String> memory() throws DriverException, IOException {
     String filled = run("callcanary000000memory", "sh", "-c", FILL_MEMORY);
-    return filled.strip().equals(Long.toString(512L << 20))
+    return filled.strip().equals(Long.toString(256L << 20))
         ? List.of("A sandbox can use more memory than its limit.")
         : List.of();
   }
@@ -157,6 +160,31 @@ public final class Canary {
     return run("callcanary00000000fork", "sh", "-c", FORK).contains("forked all")
         ? List.of("A sandbox can have more processes than its limit.")
         : List.of();
+  }
+
+  /// What its programs say of the kernel that they run on, where that is not the host's: nothing
+  /// outside can be asked then.
+  public List<String> ownKernel() throws DriverException, IOException {
+    List<String> findings = new ArrayList<>();
+    String version = run("callcanary00000version", "cat", "/proc/version");
+    if (version.isBlank() || version.equals(Files.readString(Path.of("/proc/version")))) {
+      findings.add("A sandbox does not run on a kernel of its own but on the host's.");
+    }
+    String status = run("callcanary000000status", "cat", "/proc/self/status");
+    if (!Stream.of("CapPrm", "CapEff", "CapBnd").allMatch(set -> isEmpty(status, set))
+        || !status.contains("NoNewPrivs:\t1")) {
+      findings.add("A sandbox's programs have capabilities, or can gain privileges.");
+    }
+    if (!status.contains("Seccomp:\t2")) {
+      findings.add("The system calls of a sandbox's programs are not filtered.");
+    }
+    findings.addAll(
+        ProcessView.mounts(run("callcanary000000mounts", "cat", "/proc/self/mountinfo"), true));
+    return findings;
+  }
+
+  private static boolean isEmpty(String status, String capabilities) {
+    return status.lines().anyMatch(line -> line.matches(capabilities + ":\\s0+"));
   }
 
   /// IPv4 addresses of the host, bounded.
