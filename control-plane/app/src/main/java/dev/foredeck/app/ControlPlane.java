@@ -264,8 +264,7 @@ final class ControlPlane implements AutoCloseable {
       case LOCAL ->
           new LocalDriver(
               LocalConfig.of(
-                  configuration.dataDir(),
-                  bundle(configuration),
+                  HostPlaces.of(configuration.dataDir(), bundle(configuration)),
                   configuration.runtime(),
                   configuration.strongRuntime()),
               random);

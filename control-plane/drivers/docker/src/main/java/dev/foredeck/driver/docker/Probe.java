@@ -5,6 +5,7 @@ import dev.foredeck.core.driver.BackendState.Status;
 import dev.foredeck.core.driver.DriverException;
 import dev.foredeck.driver.host.Canary;
 import dev.foredeck.driver.host.Deadline;
+import dev.foredeck.driver.host.Findings;
 import dev.foredeck.driver.host.HostNeeds;
 import dev.foredeck.driver.host.OwnKernel;
 import dev.foredeck.driver.host.ProcessView;
@@ -14,9 +15,6 @@ import java.io.IOException;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
-import java.util.Optional;
-import java.util.OptionalInt;
-import java.util.OptionalLong;
 import java.util.random.RandomGenerator;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -55,40 +53,22 @@ final class Probe {
   }
 
   List<String> run(Deadline deadline) {
-    try {
-      findings.addAll(HostNeeds.missing(driver.name(), config.places().agentBundle()));
+    return Findings.of(findings, () -> search(deadline));
+  }
+
+  private void search(Deadline deadline) throws DriverException, IOException {
+    findings.addAll(HostNeeds.missing(driver.name(), config.places().agentBundle()));
+    if (findings.isEmpty()) {
+      Daemon.Facts facts = daemon.facts(deadline);
+      daemonNeeds(facts);
       if (findings.isEmpty()) {
-        Daemon.Facts facts = daemon.facts(deadline);
-        daemonNeeds(facts);
-        if (findings.isEmpty()) {
-          new Canary(driver, random, deadline)
-              .examine(
-                  driver.templates().getFirst(),
-                  boundary(),
-                  canary -> examine(canary, facts, deadline));
-        }
+        new Canary(driver, random, deadline)
+            .examine(
+                driver.templates().getFirst(),
+                Boundary.NONE.with(isolation),
+                canary -> examine(canary, facts, deadline));
       }
-    } catch (DriverException | IOException | RuntimeException e) {
-      // Whatever went wrong: what was not shown to hold does not hold.
-      findings.add("The probe could not be completed: " + describe(e) + ".");
     }
-    return List.copyOf(findings);
-  }
-
-  private static String describe(Exception e) {
-    return e instanceof DriverException ? String.valueOf(e.getMessage()) : e.toString();
-  }
-
-  private Boundary boundary() {
-    return new Boundary(
-        List.of(),
-        List.of(),
-        OptionalLong.empty(),
-        OptionalLong.empty(),
-        OptionalInt.empty(),
-        OptionalInt.empty(),
-        Optional.empty(),
-        isolation);
   }
 
   private void daemonNeeds(Daemon.Facts facts) {
@@ -153,7 +133,7 @@ final class Probe {
     }
     findings.addAll(process.capabilities());
     findings.addAll(process.confinement());
-    findings.addAll(process.user(driver.user(Canary.ID, facts)));
+    findings.addAll(process.users(driver.user(Canary.ID, facts), 1));
     findings.addAll(process.mounts());
     findings.addAll(process.network());
     findings.addAll(process.limits(Canary.RESOURCES));

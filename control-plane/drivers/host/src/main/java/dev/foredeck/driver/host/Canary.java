@@ -78,7 +78,7 @@ public final class Canary {
       echo forked all
       """;
 
-  private static final String FILL_MEMORY = "head -c 512m /dev/zero | tail -n 1 | wc -c";
+  private static final String FILL_MEMORY = "head -c 256m /dev/zero | tail -n 1 | wc -c";
 
   private final Driver driver;
   private final String token;
@@ -149,7 +149,7 @@ public final class Canary {
   /// Takes more memory than there is.
   public List<String> memory() throws DriverException, IOException {
     String filled = run("callcanary000000memory", "sh", "-c", FILL_MEMORY);
-    return filled.strip().equals(Long.toString(512L << 20))
+    return filled.strip().equals(Long.toString(256L << 20))
         ? List.of("A sandbox can use more memory than its limit.")
         : List.of();
   }

@@ -4,6 +4,7 @@ import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.node.ArrayNode;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import dev.foredeck.core.Resources;
+import dev.foredeck.driver.host.AgentSettings;
 import dev.foredeck.driver.host.OwnKernel;
 import dev.foredeck.driver.host.SystemCalls;
 import dev.foredeck.driver.host.UidSlots;
@@ -20,7 +21,6 @@ final class OciConfig {
 
   static final ObjectMapper JSON = new ObjectMapper();
   private static final int CPU_PERIOD_MICROS = 100_000;
-  private static final int OPEN_FILES = 16_384;
 
   /// Files of `/proc` that tell of the host, or that reach into the kernel.
   private static final List<String> MASKED =
@@ -47,7 +47,7 @@ final class OciConfig {
   /// @param env of the agent, as `K=V`
   /// @param firstUid the host's number of the sandbox's user 0
   /// @param ownKernel whether the runtime gives the sandbox a kernel of its own
-  /// @param openFiles the most that this process may give
+  /// @param openFiles how many files each process may open
   record Spec(
       Path root,
       List<String> binds,
@@ -94,8 +94,11 @@ final class OciConfig {
       capabilities.putArray(set);
     }
     ArrayNode limits = process.putArray("rlimits");
-    long files = Math.min(OPEN_FILES, spec.openFiles());
-    limits.addObject().put("type", "RLIMIT_NOFILE").put("soft", files).put("hard", files);
+    limits
+        .addObject()
+        .put("type", "RLIMIT_NOFILE")
+        .put("soft", spec.openFiles())
+        .put("hard", spec.openFiles());
     limits.addObject().put("type", "RLIMIT_CORE").put("soft", 0).put("hard", 0);
     return process;
   }
@@ -129,8 +132,8 @@ final class OciConfig {
       // gVisor mounts its own, whether it is asked to or not.
       mount(mounts, "sysfs", "/sys", "nosuid", "nodev", "noexec", "ro");
     }
-    bind(mounts, spec.socketFolder(), "/run/foredeck", "ro", "noexec");
-    bind(mounts, spec.agentBundle(), "/opt/foredeck/agent", "ro");
+    bind(mounts, spec.socketFolder(), AgentSettings.SOCKETS, "ro", "noexec");
+    bind(mounts, spec.agentBundle(), AgentSettings.BUNDLE, "ro");
     bind(
         mounts,
         spec.workspace(),
