@@ -98,7 +98,7 @@ class KillIT {
         }
         client.awaitPhase(sandbox, phase -> phase.equals("gone"));
       }
-      assertThat(new Leftovers(plane.data()).findAfterSettling()).isEmpty();
+      assertThat(new Leftovers(plane).findAfterSettling()).isEmpty();
       System.out.printf(
           "kill -9 of the control plane: %d kills, 0 bytes lost, 0 double runs, 0 left over (seed"
               + " %d)%n",
@@ -134,7 +134,7 @@ class KillIT {
         client.delete("/v1/sandboxes/" + sandbox);
         client.awaitPhase(sandbox, phase -> phase.equals("gone"));
       }
-      assertThat(new Leftovers(plane.data()).findAfterSettling()).isEmpty();
+      assertThat(new Leftovers(plane).findAfterSettling()).isEmpty();
     } finally {
       plane.close();
     }

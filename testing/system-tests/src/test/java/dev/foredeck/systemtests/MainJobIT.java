@@ -61,7 +61,7 @@ class MainJobIT {
   static void stop() {
     plane.close();
     site.stop(0);
-    assertThat(new Leftovers(plane.data()).findAfterSettling()).isEmpty();
+    assertThat(new Leftovers(plane).findAfterSettling()).isEmpty();
   }
 
   private static ObjectNode small() {

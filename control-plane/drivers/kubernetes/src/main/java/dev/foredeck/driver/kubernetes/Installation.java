@@ -55,6 +55,7 @@ public final class Installation {
 
   private static final Duration ROLL_OUT = Duration.ofSeconds(90);
   private static final Duration REMOVAL = Duration.ofSeconds(45);
+  private static final Duration REACHED = Duration.ofSeconds(30);
   private static final int LOOK_MILLIS = 200;
   private static final int SERVICE_CONNECT_MILLIS = 1_000;
   private static final int POD_CONNECT_MILLIS = 5_000;
@@ -362,17 +363,21 @@ public final class Installation {
             .getSpec()
             .getClusterIP();
     String own = pod.getStatus().getPodIP();
-    if (answers(pin, service, SERVICE_CONNECT_MILLIS)) {
-      return InetAddress.ofLiteral(service);
-    }
-    if (answers(pin, own, POD_CONNECT_MILLIS)) {
-      LOG.info(
-          "the gateway's service at {} does not answer here, its pod at {} does: when the pod is"
-              + " replaced, restart the control plane",
-          service,
-          own);
-      return InetAddress.ofLiteral(own);
-    }
+    // A node that is busy may be slow to begin: its pod is ready before it has done a handshake.
+    Deadline deadline = Deadline.in(REACHED);
+    do {
+      if (answers(pin, service, SERVICE_CONNECT_MILLIS)) {
+        return InetAddress.ofLiteral(service);
+      }
+      if (answers(pin, own, POD_CONNECT_MILLIS)) {
+        LOG.info(
+            "the gateway's service at {} does not answer here, its pod at {} does: when the pod is"
+                + " replaced, restart the control plane",
+            service,
+            own);
+        return InetAddress.ofLiteral(own);
+      }
+    } while (!deadline.passed());
     throw new DriverException.Failed(
         "it runs, and its control port answers this host neither at "
             + service
