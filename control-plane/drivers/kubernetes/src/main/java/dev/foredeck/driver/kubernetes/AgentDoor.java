@@ -20,16 +20,24 @@ import java.util.Map;
 import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
 import javax.net.ssl.SSLSocket;
+import jdk.net.ExtendedSocketOptions;
 
 /// Dials agents: a TCP connection, on which the control plane plays the TLS server with the
 /// deployment's certificate and says the token, and the agent greets.
 ///
-/// Threading: any. What is being dialled can be given up from outside ([#giveUp]).
+/// Threading: any. What is being dialled, and what was handed out, can be given up from outside
+/// ([#giveUp]): a pod that has ended says no word more to whoever reads from it.
 final class AgentDoor {
   private static final Duration GREETING = Duration.ofSeconds(5);
 
+  /// A connection on which nothing comes is asked whether it still is one, and given up after
+  /// another such time: a network that is away for half a minute breaks none.
+  private static final int QUIET_SECONDS = 30;
+
+  private static final int TRIES = 3;
+
   private final DeploymentTls tls;
-  private final Map<Id, Set<Socket>> dialling = new ConcurrentHashMap<>();
+  private final Map<Id, Set<Socket>> open = new ConcurrentHashMap<>();
 
   AgentDoor(DeploymentTls tls) {
     this.tls = tls;
@@ -52,24 +60,27 @@ final class AgentDoor {
         socket.setTcpNoDelay(true);
         // The node may vanish without a word.
         Socket _ = socket.setOption(StandardSocketOptions.SO_KEEPALIVE, true);
+        Socket _ = socket.setOption(ExtendedSocketOptions.TCP_KEEPIDLE, QUIET_SECONDS);
+        Socket _ = socket.setOption(ExtendedSocketOptions.TCP_KEEPINTERVAL, QUIET_SECONDS / TRIES);
+        Socket _ = socket.setOption(ExtendedSocketOptions.TCP_KEEPCOUNT, TRIES);
         socket.connect(address);
-        AgentConnection agent = greet(socket, hello);
+        AgentConnection agent = greet(sandbox, socket, hello);
         greeted = true;
         return agent;
       }
     } finally {
-      leave(sandbox, socket);
       if (!greeted) {
-        close(socket);
+        end(sandbox, socket);
       }
     }
   }
 
-  private AgentConnection greet(Socket socket, Message.Hello hello)
+  private AgentConnection greet(Id sandbox, Socket socket, Message.Hello hello)
       throws IOException, DriverException.Refused {
     SSLSocket secured = tls.over(socket);
     Connection connection =
-        new FramedConnection(secured.getInputStream(), secured.getOutputStream(), socket);
+        new FramedConnection(
+            secured.getInputStream(), secured.getOutputStream(), () -> end(sandbox, socket));
     connection.send(hello);
     return switch (connection.receive()) {
       case Message.Greeting greeting when speaksOurs(greeting) ->
@@ -100,7 +111,7 @@ final class AgentDoor {
   }
 
   private void enter(Id sandbox, Socket socket) {
-    dialling.compute(
+    open.compute(
         sandbox,
         (_, sockets) -> {
           Set<Socket> all = sockets == null ? new HashSet<>() : sockets;
@@ -109,8 +120,13 @@ final class AgentDoor {
         });
   }
 
+  private void end(Id sandbox, Socket socket) {
+    leave(sandbox, socket);
+    close(socket);
+  }
+
   private void leave(Id sandbox, Socket socket) {
-    dialling.computeIfPresent(
+    open.computeIfPresent(
         sandbox,
         (_, sockets) -> {
           sockets.remove(socket);
@@ -118,9 +134,9 @@ final class AgentDoor {
         });
   }
 
-  /// Ends every try for this sandbox.
+  /// Ends every connection to this sandbox, and every try for one.
   void giveUp(Id sandbox) {
-    dialling.computeIfPresent(
+    open.computeIfPresent(
         sandbox,
         (_, sockets) -> {
           sockets.forEach(AgentDoor::close);
@@ -128,9 +144,9 @@ final class AgentDoor {
         });
   }
 
-  /// Ends every try.
+  /// Ends all of them.
   void giveUpAll() {
-    dialling.keySet().forEach(this::giveUp);
+    open.keySet().forEach(this::giveUp);
   }
 
   private static void close(Socket socket) {
