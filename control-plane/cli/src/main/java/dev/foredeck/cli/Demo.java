@@ -47,7 +47,14 @@ final class Demo {
     /// @param command which starts it
     /// @param scratch where its data folder is made
     /// @param host root of the file system that is searched for leftovers
-    record Own(List<String> command, String driver, Path scratch, Path host, boolean keep)
+    /// @param daemon where sandboxes are containers of one
+    record Own(
+        List<String> command,
+        String driver,
+        Path scratch,
+        Path host,
+        Optional<DockerDaemon> daemon,
+        boolean keep)
         implements Target {}
 
     /// One that runs already.
@@ -371,7 +378,7 @@ final class Demo {
   }
 
   private boolean removeData(Target.Own own, Path folderOfData) throws InterruptedException {
-    Leftovers leftovers = new Leftovers(own.host(), folderOfData, sandboxes);
+    Leftovers leftovers = new Leftovers(own.host(), folderOfData, sandboxes, own.daemon());
     List<String> left = leftovers.find();
     long end = System.nanoTime() + SETTLE.toNanos();
     try {
@@ -394,7 +401,8 @@ final class Demo {
           mark(true)
               + (own.keep()
                   ? " nothing runs any more; the data folder is kept: " + folderOfData
-                  : " nothing is left: no process, mount, loop device, cgroup, socket or folder"));
+                  : " nothing is left: no process, mount, loop device, cgroup, socket or folder"
+                      + (own.daemon().isPresent() ? ", and no container or volume" : "")));
       return true;
     }
     terminal.line(mark(false) + " this is left:");
