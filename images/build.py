@@ -312,6 +312,11 @@ def build(name, out, fresh):
     return reference, target
 
 
+def in_docker(reference):
+    """Its tag names the content: an image that is there is this one."""
+    return subprocess.run(["docker", "image", "inspect", reference], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=60).returncode == 0
+
+
 def default_out():
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     return pathlib.Path(cache) / "foredeck" / "images"
@@ -334,7 +339,7 @@ def main():
         fcntl.flock(lock, fcntl.LOCK_EX)
         for name in names:
             reference, target = build(name, options.out, options.fresh)
-            if options.docker:
+            if options.docker and not in_docker(reference):
                 run(["docker", "load", "--quiet", "--input", str(target)], 600)
             print(name, reference, target.stat().st_size, target, flush=True)
 

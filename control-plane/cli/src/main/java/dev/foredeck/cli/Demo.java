@@ -49,12 +49,14 @@ final class Demo {
     /// @param host root of the file system that is searched for leftovers
     /// @param site address of this host where the gateway reaches the demo's own web site; empty:
     ///   it cannot
+    /// @param daemon where sandboxes are containers of one
     record Own(
         List<String> command,
         String driver,
         Path scratch,
         Path host,
         Optional<InetAddress> site,
+        Optional<DockerDaemon> daemon,
         boolean keep)
         implements Target {
       /// Whether its sandboxes and its gateway are in a cluster.
@@ -106,7 +108,8 @@ final class Demo {
   private static List<String> pages(Target target) {
     List<String> pages = new ArrayList<>();
     boolean own =
-        target instanceof Target.Own(_, _, _, _, Optional<InetAddress> site, _) && site.isPresent();
+        target instanceof Target.Own(_, _, _, _, Optional<InetAddress> site, _, _)
+            && site.isPresent();
     if (!own || hasInternet()) {
       pages.add("http://example.com/");
     }
@@ -393,7 +396,7 @@ final class Demo {
   }
 
   private boolean removeData(Target.Own own, Path folderOfData) throws InterruptedException {
-    Leftovers leftovers = new Leftovers(own.host(), folderOfData, sandboxes);
+    Leftovers leftovers = new Leftovers(own.host(), folderOfData, sandboxes, own.daemon());
     List<String> left = leftovers.find();
     long end = System.nanoTime() + SETTLE.toNanos();
     try {
@@ -417,7 +420,8 @@ final class Demo {
               + (own.keep()
                   ? " nothing runs any more; the data folder is kept: " + folderOfData
                   : " nothing is left: no process, mount, loop device, cgroup, socket or folder"
-                      + (own.inCluster() ? ", and in the cluster no namespace" : "")));
+                      + (own.inCluster() ? ", and in the cluster no namespace" : "")
+                      + (own.daemon().isPresent() ? ", and no container or volume" : "")));
       return true;
     }
     terminal.line(mark(false) + " this is left:");

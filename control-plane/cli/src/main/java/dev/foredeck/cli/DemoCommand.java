@@ -101,7 +101,9 @@ final class DemoCommand implements Callable<Integer> {
       if (command.isEmpty()) {
         throw new IllegalArgumentException("it is empty");
       }
-      return new Demo.Target.Own(command, driver, scratch(), Path.of("/"), site(), keep);
+      Optional<DockerDaemon> daemon =
+          driver.equals("docker") ? Optional.of(DockerDaemon.of(around)) : Optional.empty();
+      return new Demo.Target.Own(command, driver, scratch(), Path.of("/"), site(), daemon, keep);
     } catch (IllegalArgumentException e) {
       throw new CommandException(
           ExitCode.CANNOT, "FOREDECK_UP_COMMAND is no command line: " + e.getMessage(), e);
