@@ -37,6 +37,10 @@ public final class Canary {
   public static final Id ID = new Id("canary0000000000probe");
 
   public static final Resources RESOURCES = new Resources(1000, 192L << 20, 16L << 20, 96);
+
+  /// More than a daemon on a busy host takes to remove a container (more than 10 s were seen).
+  private static final Duration CLEARED = Duration.ofSeconds(30);
+
   private static final int OUTPUT_BYTES = 64 * 1024;
 
   /// Prints `FINDING <sentence>` for each thing that should have been refused. `$1` is a port of
@@ -110,7 +114,7 @@ public final class Canary {
       examination.of(this);
     } finally {
       // With time of its own: a probe that came to its deadline must not leave its canary.
-      driver.destroy(ID, Duration.ofSeconds(10));
+      driver.destroy(ID, CLEARED);
     }
   }
 
