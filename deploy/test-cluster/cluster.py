@@ -221,11 +221,11 @@ table inet {NFT_TABLE} {{
 
     def load(self, file, tools):
         """What was imported, as ctr says it. An image that is there under its name, with the same content, is not imported again."""
-        ctr = [tools["ctr"], "--address", self.configuration.containerd_socket, "--namespace", "k8s.io", "--timeout", "10s"]
-        there = {tuple(line.split()[0:3:2]) for line in run([*ctr, "images", "ls"], timeout=30).splitlines()[1:]}
+        ctr = [tools["ctr"], "--address", self.configuration.containerd_socket, "--namespace", "k8s.io"]
+        there = {tuple(line.split()[0:3:2]) for line in run([*ctr, "--timeout", "20s", "images", "ls"], timeout=30).splitlines()[1:]}
         if (wanted := images_of(file)) and wanted <= there:
             return "".join(f"{name} is there\n" for name, _ in sorted(wanted))
-        return run([*ctr, "images", "import", file], timeout=300)
+        return run([*ctr, "--timeout", "280s", "images", "import", file], timeout=300)
 
     # --- down ---------------------------------------------------------------------------------------------------------
 
