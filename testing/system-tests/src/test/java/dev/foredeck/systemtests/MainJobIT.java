@@ -23,6 +23,7 @@ import java.util.Map;
 import java.util.concurrent.Future;
 import java.util.concurrent.FutureTask;
 import org.junit.jupiter.api.AfterAll;
+import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
@@ -62,6 +63,12 @@ class MainJobIT {
     plane.close();
     site.stop(0);
     assertThat(new Leftovers(plane).findAfterSettling()).isEmpty();
+  }
+
+  /// A cluster's node of two cores has room for one of them.
+  @AfterEach
+  void destroyWhatIsLeft() {
+    client.destroyAll();
   }
 
   private static ObjectNode small() {
