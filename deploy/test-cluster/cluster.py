@@ -230,6 +230,9 @@ table inet {NFT_TABLE} {{
     # --- down ---------------------------------------------------------------------------------------------------------
 
     def down(self, keep_data):
+        # Bridges, control group and rules have the same names in every test cluster: another's must stay.
+        if not any(daemon.pid() for daemon in self.daemons().values()) and host.listens(DEVICE_PLUGINS / "kubelet.sock"):
+            raise Failure(f"no cluster runs in {self.folder}, and this host is the node of another: nothing was taken down")
         host.stop_all(list(self.daemons().values()), 4)
         host.kill_until_none(self.processes, 15)
         host.unmount(self.folder)
