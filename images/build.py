@@ -48,6 +48,8 @@ SANDBOX = (
     'echo "sandbox:x:1000:" >> "$1/etc/group" && '
     'mkdir -p "$1/workspace" "$1/run/foredeck" "$1/opt/foredeck/agent" && chown 1000:1000 "$1/workspace"'
 )
+# The kubelet puts a file that everybody may write to, without a limit, into every container. A pod has it here, where the sandbox's user cannot get.
+SEALED = 'install -d -m 0700 "$1/sealed" && install -m 0600 /dev/null "$1/sealed/message"'
 BASE = ["bash", "ca-certificates", "curl", "git", "python3"]
 
 
@@ -58,7 +60,7 @@ def debian(variant, packages, setup=()):
 
 IMAGES = {
     "agent": {
-        "layers": [debian("extract", ["busybox-static"]), {"kind": "folder", "from": "sandbox-agent/agent/target/bundle", "to": ""}],
+        "layers": [debian("extract", ["busybox-static"], [SEALED]), {"kind": "folder", "from": "sandbox-agent/agent/target/bundle", "to": ""}],
         "config": {},
         "about": "the sandbox agent's runtime, for an image volume or an init container",
     },

@@ -109,6 +109,15 @@ final class SandboxPod {
     WritablePlaces places = WritablePlaces.of(spec.boundary());
     Optional<String> runtimeClass = runtimeClass(spec, template);
     boolean gvisor = runtimeClass.isPresent() && isGvisor(runtimeClass.get());
+    boolean countsProcesses = gvisor || template.userNamespace();
+    if (!countsProcesses && spec.boundary().pids().isPresent()) {
+      throw new DriverException.Refused(
+          "the policy limits the number of processes (boundary.limits.pids), and sandboxes of the"
+              + " template '"
+              + spec.template()
+              + "' share a user with all others on their node (userNamespace: false), so that none"
+              + " can be held to a number of its own: it needs userNamespace: true or gVisor");
+    }
 
     List<Volume> volumes = new ArrayList<>();
     List<VolumeMount> mounts = new ArrayList<>();
@@ -149,7 +158,7 @@ final class SandboxPod {
             .withImagePullSecrets(
                 template.imagePullSecrets().stream().map(LocalObjectReference::new).toList())
             .withInitContainers(before)
-            .withContainers(main(spec, template, mounts))
+            .withContainers(main(spec, template, countsProcesses, mounts))
             .withVolumes(volumes);
     runtimeClass.ifPresent(pod::withRuntimeClassName);
     template.priorityClass().ifPresent(pod::withPriorityClassName);
@@ -243,7 +252,8 @@ final class SandboxPod {
     };
   }
 
-  private boolean isGvisor(String runtimeClass) {
+  /// Whether its network stack and its kernel are its own.
+  boolean isGvisor(String runtimeClass) {
     return config
         .strong()
         .filter(s -> s.gvisor() && s.runtimeClass().equals(runtimeClass))
@@ -327,7 +337,10 @@ final class SandboxPod {
     return readOnly ? mount.withReadOnly(true).build() : mount.build();
   }
 
-  private Container main(LaunchSpec spec, Template template, List<VolumeMount> mounts) {
+  /// @param countsProcesses whether the limit of processes, which is one of the user's, is the
+  ///   sandbox's alone
+  private Container main(
+      LaunchSpec spec, Template template, boolean countsProcesses, List<VolumeMount> mounts) {
     return new ContainerBuilder()
         .withName(CONTAINER)
         .withImage(template.image())
@@ -339,7 +352,7 @@ final class SandboxPod {
             env("FOREDECK_PIN", pin),
             env(TOKEN_SHA_256, Hashes.sha256(spec.token())),
             env("FOREDECK_WORKSPACE", WritablePlaces.WORKSPACE),
-            env("FOREDECK_PIDS", String.valueOf(spec.resources().pids())))
+            env("FOREDECK_PIDS", String.valueOf(countsProcesses ? spec.resources().pids() : 0)))
         .withResources(exactly(spec.resources().cpuMillis(), spec.resources().memoryBytes()))
         .withSecurityContext(unprivileged())
         .withVolumeMounts(mounts)
