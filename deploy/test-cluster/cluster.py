@@ -19,6 +19,7 @@ import pathlib
 import shutil
 import socket
 import ssl
+import tarfile
 import time
 
 import host
@@ -85,6 +86,16 @@ class Api:
 
 
 # --- the cluster ---------------------------------------------------------------------------------------------------------------
+
+
+def images_of(file):
+    """Names and digests of the images in an OCI layout; none where it is of another kind."""
+    try:
+        with tarfile.open(file) as layout:
+            manifests = json.load(layout.extractfile("index.json"))["manifests"]
+        return {(entry["annotations"]["io.containerd.image.name"], entry["digest"]) for entry in manifests}
+    except (KeyError, ValueError, tarfile.TarError):
+        return set()
 
 
 class Cluster:
@@ -209,9 +220,12 @@ table inet {NFT_TABLE} {{
         self.load(file, tools)
 
     def load(self, file, tools):
-        """What was imported, as ctr says it."""
-        ctr = [tools["ctr"], "--address", self.configuration.containerd_socket, "--namespace", "k8s.io", "--timeout", "10s"]
-        return run([*ctr, "images", "import", file], timeout=300)
+        """What was imported, as ctr says it. An image that is there under its name, with the same content, is not imported again."""
+        ctr = [tools["ctr"], "--address", self.configuration.containerd_socket, "--namespace", "k8s.io"]
+        there = {tuple(line.split()[0:3:2]) for line in run([*ctr, "--timeout", "20s", "images", "ls"], timeout=30).splitlines()[1:]}
+        if (wanted := images_of(file)) and wanted <= there:
+            return "".join(f"{name} is there\n" for name, _ in sorted(wanted))
+        return run([*ctr, "--timeout", "280s", "images", "import", file], timeout=300)
 
     # --- down ---------------------------------------------------------------------------------------------------------
 

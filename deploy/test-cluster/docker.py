@@ -34,6 +34,19 @@ SUBORDINATE_IDS = ((pathlib.Path("/etc/subuid"), {REMAPPED_USER}), (pathlib.Path
 KEY_FILE = pathlib.Path("/etc/docker/key.json")
 PLUGINS = pathlib.Path("/run/docker/plugins")
 
+# As the local driver's OciRuntime has them, which says why; the driver's probe refuses a runsc without those that isolation hangs on.
+RUNSC_ARGUMENTS = [
+    "--platform=systrap",
+    "--network=none",
+    "--host-uds=open",
+    "--overlay2=none",
+    "--oci-seccomp=true",
+    "--ignore-cgroups=false",
+    "--gofer-network-namespace=new",
+    "--net-raw=false",
+    "--allow-suid=false",
+]
+
 
 class Socket(http.client.HTTPConnection):
     def __init__(self, path, timeout=5):
@@ -132,7 +145,8 @@ class Docker:
         if userns:
             content["userns-remap"] = f"{REMAPPED_USER}:{REMAPPED_GROUP}"
         if runsc := host.built_tools().get("runsc"):
-            arguments = ["--platform=systrap", "--network=none"]
+            # A gVisor that opens files itself runs as the container's root, which is the host's where there are no user namespaces.
+            arguments = RUNSC_ARGUMENTS if userns else [*RUNSC_ARGUMENTS, "--directfs=false"]
             content["runtimes"] = {"runsc": {"path": str(runsc), "runtimeArgs": arguments}}
         (folder / "daemon.json").write_text(json.dumps(content, indent=1) + "\n")
         (folder / "containerd.toml").write_text(

@@ -34,8 +34,11 @@ trap 'rm -rf "$work"' EXIT
 "$JAVA_HOME/bin/jlink" --module-path "$agent:$protocol" --add-modules dev.foredeck.agent \
   --strip-debug --no-header-files --no-man-pages --output "$work/image"
 
-# What decides on the AOT cache's validity stands in both runs: the flags and the modules.
-flags="-XX:+UseSerialGC
+# What decides on the AOT cache's validity stands in both runs: the flags and the modules. The archive is mapped where it was
+# made for: moved to another address, each page of it would become the sandbox's own (8 MB of each sandbox).
+flags="-XX:+UnlockDiagnosticVMOptions
+-XX:ArchiveRelocationMode=0
+-XX:+UseSerialGC
 -XX:TieredStopAtLevel=1
 -Xms4m
 -Xmx48m

@@ -41,7 +41,8 @@ import java.util.stream.Collectors;
 /// @param keepOutput how long output and copied-out files are kept
 /// @param keepEvents how long events and calls are kept: decisions outlive output
 /// @param pools of warm sandboxes
-/// @param gateways control ports of egress gateways of their own process; none: this process is it
+/// @param gateways control ports of egress gateways of their own process; none: this process is it,
+///   or one is set up in the cluster
 record Configuration(
     String listenHost,
     int listenPort,
@@ -65,17 +66,28 @@ record Configuration(
   ///
   /// @param namespace where the sandboxes' pods are
   /// @param templates the operator's file of templates
-  /// @param gateway the egress gateway, as pods reach it
+  /// @param gateway the egress gateway, as pods reach it; empty: one is set up in the cluster
+  /// @param gatewayNamespace where that one is set up
   /// @param admit IPv4 addresses or networks that control planes dial pods from
-  /// @param install whether to set up namespace and admission policy first
   record Kubernetes(
       String namespace,
       Path templates,
-      InetSocketAddress gateway,
+      Optional<InetSocketAddress> gateway,
+      String gatewayNamespace,
       List<String> admit,
       Reach reach,
       Isolation isolation,
-      boolean install) {}
+      Install install) {}
+
+  /// What is set up in the cluster, beside the sandboxes' pods.
+  enum Install {
+    /// Nothing: an administrator has done it.
+    NOTHING,
+    /// Namespace, admission policy, and a gateway where none is named.
+    KEPT,
+    /// The same, removed when the control plane stops, with every sandbox.
+    TEMPORARY
+  }
 
   enum DriverKind {
     LOCAL,
@@ -133,6 +145,7 @@ record Configuration(
     KUBERNETES_NAMESPACE,
     KUBERNETES_TEMPLATES,
     KUBERNETES_GATEWAY,
+    KUBERNETES_GATEWAY_NAMESPACE,
     KUBERNETES_ADMIT,
     KUBERNETES_REACH,
     KUBERNETES_ISOLATION,
@@ -164,10 +177,17 @@ record Configuration(
     }
     List<HostAndPort> gateways = gateways(reader.get(Key.GATEWAY).orElse(""));
     String pins = reader.get(Key.EGRESS_PINS).orElse("");
-    if (gateways.isEmpty() && driver == DriverKind.KUBERNETES) {
+    Optional<Kubernetes> kubernetes =
+        driver == DriverKind.KUBERNETES ? Optional.of(kubernetes(reader)) : Optional.empty();
+    if (gateways.isEmpty() && kubernetes.flatMap(Kubernetes::gateway).isPresent()) {
       throw new ConfigurationException(
-          "FOREDECK_GATEWAY is not set: the kubernetes driver needs the control port of an egress"
-              + " gateway (./foredeck gateway), as HOST:PORT");
+          "FOREDECK_GATEWAY is not set: beside FOREDECK_KUBERNETES_GATEWAY, which pods reach, it"
+              + " names the same gateway's control port, as HOST:PORT");
+    }
+    if (!gateways.isEmpty() && kubernetes.isPresent() && kubernetes.get().gateway().isEmpty()) {
+      throw new ConfigurationException(
+          "FOREDECK_KUBERNETES_GATEWAY is not set: beside FOREDECK_GATEWAY, it names the same"
+              + " gateway as pods reach it, as ADDRESS:PORT");
     }
     if (!gateways.isEmpty() && (driver == DriverKind.LOCAL || driver == DriverKind.DOCKER)) {
       throw new ConfigurationException(
@@ -192,7 +212,7 @@ record Configuration(
         dockerHost(reader, environment),
         templates,
         reader.get(Key.DOCKER_RUNTIME),
-        driver == DriverKind.KUBERNETES ? Optional.of(kubernetes(reader)) : Optional.empty(),
+        kubernetes,
         reader.days(Key.KEEP_OUTPUT_DAYS, 30),
         reader.days(Key.KEEP_EVENTS_DAYS, 365),
         PoolSettings.parse(reader.get(Key.POOLS).orElse(PoolSettings.DEFAULT)),
@@ -319,12 +339,31 @@ record Configuration(
   }
 
   private static Kubernetes kubernetes(Reader reader) {
-    String gateway = reader.required(Key.KUBERNETES_GATEWAY, "ADDRESS:PORT as pods reach it");
-    int colon = gateway.lastIndexOf(':');
-    InetAddress address =
-        literal(Key.KUBERNETES_GATEWAY.variable(), gateway.substring(0, Math.max(0, colon)));
-    if (!(address instanceof Inet4Address)) {
-      throw new ConfigurationException("FOREDECK_KUBERNETES_GATEWAY must be an IPv4 address");
+    Install install =
+        reader.choice(
+            Key.KUBERNETES_INSTALL,
+            Map.of("true", Install.KEPT, "temporary", Install.TEMPORARY, "false", Install.NOTHING),
+            "false");
+    Optional<InetSocketAddress> gateway =
+        reader.get(Key.KUBERNETES_GATEWAY).map(Configuration::gatewayForPods);
+    switch (install) {
+      case NOTHING -> {
+        if (gateway.isEmpty()) {
+          throw new ConfigurationException(
+              "FOREDECK_KUBERNETES_GATEWAY is not set: the driver kubernetes needs an egress"
+                  + " gateway (deploy/kubernetes/gateway.yaml), ADDRESS:PORT as pods reach it and"
+                  + " its control port in FOREDECK_GATEWAY; FOREDECK_KUBERNETES_INSTALL=true sets"
+                  + " one up");
+        }
+      }
+      case TEMPORARY -> {
+        if (gateway.isPresent()) {
+          throw new ConfigurationException(
+              "FOREDECK_KUBERNETES_GATEWAY is set beside FOREDECK_KUBERNETES_INSTALL=temporary,"
+                  + " which sets up a gateway of its own: leave one of them out");
+        }
+      }
+      case KEPT -> {}
     }
     Reach reach =
         reader.choice(
@@ -354,8 +393,8 @@ record Configuration(
         Path.of(reader.required(Key.KUBERNETES_TEMPLATES, "the file of templates"))
             .toAbsolutePath()
             .normalize(),
-        new InetSocketAddress(
-            address, port(Key.KUBERNETES_GATEWAY.variable(), gateway.substring(colon + 1), 1)),
+        gateway,
+        reader.get(Key.KUBERNETES_GATEWAY_NAMESPACE).orElse("foredeck"),
         admit,
         reach,
         reader.choice(
@@ -364,7 +403,18 @@ record Configuration(
                 "pod-firewall", Isolation.POD_FIREWALL,
                 "network-policy", Isolation.NETWORK_POLICY),
             "pod-firewall"),
-        reader.choice(Key.KUBERNETES_INSTALL, Map.of("true", true, "false", false), "false"));
+        install);
+  }
+
+  /// Rules in pods hold addresses.
+  private static InetSocketAddress gatewayForPods(String text) {
+    String key = Key.KUBERNETES_GATEWAY.variable();
+    int colon = text.lastIndexOf(':');
+    InetAddress address = literal(key, text.substring(0, Math.max(0, colon)));
+    if (!(address instanceof Inet4Address)) {
+      throw new ConfigurationException(key + " must be an IPv4 address");
+    }
+    return new InetSocketAddress(address, port(key, text.substring(colon + 1), 1));
   }
 
   private static DriverKind driver(String name) {

@@ -25,6 +25,7 @@ import dev.foredeck.core.store.Store.StoreUnavailableException;
 import dev.foredeck.driver.docker.DockerConfig;
 import dev.foredeck.driver.docker.DockerDriver;
 import dev.foredeck.driver.host.HostPlaces;
+import dev.foredeck.driver.kubernetes.Installation;
 import dev.foredeck.driver.kubernetes.KubernetesDriver;
 import dev.foredeck.driver.local.LocalConfig;
 import dev.foredeck.driver.local.LocalDriver;
@@ -48,6 +49,7 @@ import dev.foredeck.store.PostgresStore;
 import dev.foredeck.store.embedded.EmbeddedPostgres;
 import java.io.IOException;
 import java.io.UncheckedIOException;
+import java.net.InetSocketAddress;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.security.SecureRandom;
@@ -64,6 +66,7 @@ import java.util.concurrent.ExecutionException;
 import java.util.concurrent.FutureTask;
 import java.util.concurrent.ScheduledThreadPoolExecutor;
 import java.util.concurrent.TimeUnit;
+import java.util.function.Function;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
@@ -86,6 +89,7 @@ final class ControlPlane implements AutoCloseable {
   private final CountDownLatch built = new CountDownLatch(1);
   private final Object ending = new Object();
   private boolean closed;
+  private volatile boolean leftSomething;
 
   /// Told to stop while it started.
   static final class StoppedException extends RuntimeException {
@@ -124,7 +128,11 @@ final class ControlPlane implements AutoCloseable {
     DataDirectory data = keep(DataDirectory.open(configuration.dataDir()));
 
     // The probe and the database take most of the start: at the same time.
-    Driver driver = keep(driver(configuration, data, clock, random));
+    byte[] deploymentKey = data.deploymentKey(random);
+    Optional<Installation> installation =
+        installation(configuration, data, LinkKey.of(deploymentKey), random);
+    Driver driver =
+        keep(driver(configuration, data, installation.map(Installation::bridges), clock, random));
     FutureTask<List<String>> probe = new FutureTask<>(() -> driver.probe(PROBE));
     Thread.ofVirtual().name("probe").start(probe);
     Store store = store(configuration, random, clock);
@@ -147,9 +155,16 @@ final class ControlPlane implements AutoCloseable {
     timer.setRemoveOnCancelPolicy(true);
     keep(timer::shutdownNow);
     String owner = data.replica(ids);
-    byte[] deploymentKey = data.deploymentKey(random);
     Agents agents = new Agents(driver, deploymentKey, timer);
-    EgressGateway egress = keep(egress(configuration, data, deploymentKey, owner, random));
+    EgressGateway egress =
+        keep(
+            egress(
+                configuration,
+                gateways(configuration, installation),
+                data,
+                LinkKey.of(deploymentKey),
+                owner,
+                random));
     WarmPools pools =
         keep(pools(configuration, store, driver, agents, policies, owner, clock, ids, limits));
     Launcher launcher =
@@ -240,13 +255,16 @@ final class ControlPlane implements AutoCloseable {
   }
 
   private static Driver driver(
-      Configuration configuration, DataDirectory data, Clock clock, SecureRandom random) {
+      Configuration configuration,
+      DataDirectory data,
+      Optional<InetSocketAddress> installedGateway,
+      Clock clock,
+      SecureRandom random) {
     return switch (configuration.driver()) {
       case LOCAL ->
           new LocalDriver(
               LocalConfig.of(
-                  configuration.dataDir(),
-                  bundle(configuration),
+                  HostPlaces.of(configuration.dataDir(), bundle(configuration)),
                   configuration.runtime(),
                   configuration.strongRuntime()),
               random);
@@ -266,7 +284,11 @@ final class ControlPlane implements AutoCloseable {
       }
       case KUBERNETES ->
           kubernetes(
-              configuration.kubernetes().orElseThrow(), data.deploymentTls(random), clock, random);
+              configuration.kubernetes().orElseThrow(),
+              installedGateway,
+              data.deploymentTls(random),
+              clock,
+              random);
       case SIMULATED ->
           new SimulatedDriver(
               new SimulatedBackend(
@@ -276,28 +298,18 @@ final class ControlPlane implements AutoCloseable {
 
   private static EgressGateway egress(
       Configuration configuration,
+      Map<String, Dialer> gateways,
       DataDirectory data,
-      byte[] deploymentKey,
+      LinkKey key,
       String owner,
       SecureRandom random) {
-    if (configuration.gateways().isEmpty()) {
+    if (gateways.isEmpty()) {
       return new HttpEgressGateway(
           EgressLimits.DEFAULT,
           new Pins(configuration.egressPins()),
           Resolver.system(),
           new LocalAddresses(System::nanoTime),
           System::nanoTime);
-    }
-    LinkKey key = LinkKey.of(deploymentKey);
-    try {
-      // What the operator gives the gateways, beside the certificate.
-      data.writeSecret(GATEWAY_KEY, key.text());
-    } catch (IOException e) {
-      throw new UncheckedIOException(e);
-    }
-    Map<String, Dialer> gateways = new LinkedHashMap<>();
-    for (Configuration.HostAndPort gateway : configuration.gateways()) {
-      gateways.put(gateway.toString(), Dialer.to(gateway.host(), gateway.port()));
     }
     return new RemoteEgressGateway(
         gateways,
@@ -309,6 +321,22 @@ final class ControlPlane implements AutoCloseable {
         random);
   }
 
+  /// The ways to the control ports of gateways of their own process; empty: this process is it.
+  private static Map<String, Dialer> gateways(
+      Configuration configuration, Optional<Installation> installation) {
+    Map<String, Dialer> gateways = new LinkedHashMap<>();
+    for (Configuration.HostAndPort gateway : configuration.gateways()) {
+      gateways.put(gateway.toString(), Dialer.to(gateway.host(), gateway.port()));
+    }
+    installation
+        .map(Installation::control)
+        .ifPresent(control -> {
+          String host = control.getAddress().getHostAddress();
+          gateways.put(host + ":" + control.getPort(), Dialer.to(host, control.getPort()));
+        });
+    return gateways;
+  }
+
   private static Path bundle(Configuration configuration) {
     return configuration
         .agentBundle()
@@ -318,21 +346,68 @@ final class ControlPlane implements AutoCloseable {
                     + " that sandbox-agent/agent/bundle.sh made"));
   }
 
+  /// The gateway that is set up in the cluster where none is named; it goes after all that uses it.
+  private Optional<Installation> installation(
+      Configuration configuration, DataDirectory data, LinkKey key, SecureRandom random) {
+    if (!configuration.gateways().isEmpty()) {
+      try {
+        // What the operator gives the gateways, beside the certificate: before anything waits for
+        // one of them.
+        data.writeSecret(GATEWAY_KEY, key.text());
+      } catch (IOException e) {
+        throw new UncheckedIOException(e);
+      }
+    }
+    Optional<Configuration.Kubernetes> cluster =
+        configuration.kubernetes().filter(kubernetes -> kubernetes.gateway().isEmpty());
+    if (cluster.isEmpty()) {
+      return Optional.empty();
+    }
+    Configuration.Kubernetes kubernetes = cluster.get();
+    Installation installation =
+        inCluster(
+            kubernetes,
+            templates ->
+                Installation.of(
+                    new Installation.Spec(
+                        kubernetes.namespace(),
+                        kubernetes.gatewayNamespace(),
+                        templates,
+                        data.deploymentTls(random),
+                        key.text(),
+                        configuration.egressPins(),
+                        kubernetes.install() == Configuration.Install.TEMPORARY)));
+    keep(() -> leftSomething |= !installation.remove());
+    return Optional.of(installation);
+  }
+
   private static Driver kubernetes(
-      Configuration.Kubernetes kubernetes, DeploymentTls tls, Clock clock, SecureRandom random) {
+      Configuration.Kubernetes kubernetes,
+      Optional<InetSocketAddress> installedGateway,
+      DeploymentTls tls,
+      Clock clock,
+      SecureRandom random) {
+    return inCluster(
+        kubernetes,
+        templates ->
+            KubernetesDriver.join(
+                new KubernetesDriver.Settings(
+                    kubernetes.namespace(),
+                    templates,
+                    kubernetes.gateway().or(() -> installedGateway).orElseThrow(),
+                    kubernetes.admit(),
+                    kubernetes.reach(),
+                    kubernetes.isolation(),
+                    kubernetes.install() != Configuration.Install.NOTHING),
+                tls,
+                clock,
+                random));
+  }
+
+  /// @param with is given the text of the file of templates
+  private static <T> T inCluster(Configuration.Kubernetes kubernetes, Function<String, T> with) {
     try {
-      return KubernetesDriver.join(
-          new KubernetesDriver.Settings(
-              kubernetes.namespace(),
-              Files.readString(kubernetes.templates()),
-              kubernetes.gateway(),
-              kubernetes.admit(),
-              kubernetes.reach(),
-              kubernetes.isolation(),
-              kubernetes.install()),
-          tls,
-          clock,
-          random);
+      return with.apply(Files.readString(kubernetes.templates()));
     } catch (IOException e) {
       throw new ConfigurationException(
           "FOREDECK_KUBERNETES_TEMPLATES: " + kubernetes.templates() + " cannot be read: " + e);
@@ -436,6 +511,11 @@ final class ControlPlane implements AutoCloseable {
     } catch (Exception e) {
       LOG.warn("{} could not be closed", part.getClass().getSimpleName(), e);
     }
+  }
+
+  /// After [#close]: whether something is still there that should have been removed.
+  boolean leftSomething() {
+    return leftSomething;
   }
 
   /// Drains and lets go; sandboxes stay as they are. While it starts, at the next step of that. By

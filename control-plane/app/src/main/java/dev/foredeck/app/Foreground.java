@@ -1,6 +1,7 @@
 package dev.foredeck.app;
 
 import java.util.concurrent.CountDownLatch;
+import java.util.function.Supplier;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
@@ -10,30 +11,48 @@ final class Foreground {
 
   private Foreground() {}
 
-  /// Says on stdout that the role serves, and drains it on SIGTERM or SIGINT: then the process ends
-  /// with 0, and this never returns.
+  /// Starts the role, says on stdout that it serves, and drains it on SIGTERM or SIGINT: then the
+  /// process ends, with 0 unless it could not be drained, and this never returns.
   ///
-  /// @param ready the one line for scripts
-  static int run(AutoCloseable role, String ready) throws InterruptedException {
-    CountDownLatch stopped = new CountDownLatch(1);
-    Runtime.getRuntime()
-        .addShutdownHook(
-            Thread.ofPlatform()
-                .name("drain")
-                .unstarted(() -> {
-                  try {
-                    role.close();
-                  } catch (Exception e) {
-                    LOG.error("it could not be drained", e);
-                  }
-                  stopped.countDown();
-                  // The JVM's own exit code after SIGTERM is 143; ours says that draining
-                  // succeeded.
-                  Runtime.getRuntime().halt(0);
-                }));
-    System.out.println(ready);
-    System.out.flush();
-    stopped.await();
-    return 0;
+  /// @param role closed also when it is told to stop while it starts
+  /// @param start returns the one line for scripts; what it throws is the caller's, unless it was
+  ///   told to stop
+  static void run(AutoCloseable role, Supplier<String> start) throws InterruptedException {
+    // Before anything is made: a start that is told to stop leaves nothing behind either.
+    Thread drain = Thread.ofPlatform().name("drain").unstarted(() -> drain(role));
+    Runtime.getRuntime().addShutdownHook(drain);
+    try {
+      System.out.println(start.get());
+      System.out.flush();
+    } catch (RuntimeException e) {
+      if (isLeftAlone(drain)) {
+        throw e;
+      }
+      // Not a fault of the start: it was told to stop.
+      LOG.info("the start ends: {}", e.getMessage());
+    }
+    // The hook ends the process.
+    new CountDownLatch(1).await();
+  }
+
+  private static void drain(AutoCloseable role) {
+    int exitCode = 0;
+    try {
+      role.close();
+    } catch (Exception e) {
+      LOG.error("it could not be drained", e);
+      exitCode = 1;
+    }
+    // The JVM's own exit code after SIGTERM is 143; ours says whether draining succeeded.
+    Runtime.getRuntime().halt(exitCode);
+  }
+
+  /// Whether nobody has told the process to stop; nobody drains from here on.
+  private static boolean isLeftAlone(Thread drain) {
+    try {
+      return Runtime.getRuntime().removeShutdownHook(drain);
+    } catch (IllegalStateException _) {
+      return false;
+    }
   }
 }

@@ -21,7 +21,8 @@ final class GatewayCommand implements Callable<Integer> {
     try {
       Map<String, String> environment = System.getenv();
       Gateway gateway = Gateway.start(GatewayConfiguration.of(environment));
-      return Foreground.run(gateway, "foredeck gateway ready " + gateway.addresses());
+      Foreground.run(gateway, () -> "foredeck gateway ready " + gateway.addresses());
+      return 0;
     } catch (ConfigurationException e) {
       System.err.println("foredeck: " + e.getMessage());
       return REFUSED;

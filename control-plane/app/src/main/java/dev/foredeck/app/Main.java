@@ -5,7 +5,6 @@ import dev.foredeck.policy.PolicyException;
 import java.util.HashMap;
 import java.util.Map;
 import java.util.concurrent.Callable;
-import java.util.concurrent.CountDownLatch;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -59,21 +58,13 @@ public final class Main implements Callable<Integer> {
     try {
       Configuration configuration = Configuration.of(options, System.getenv());
       ControlPlane plane = new ControlPlane(configuration);
-      // Before anything is made: a start that is told to stop leaves nothing behind either.
-      Thread drain =
-          Thread.ofPlatform()
-              .name("drain")
-              .unstarted(() -> {
-                plane.close();
-                // The JVM's own exit code after SIGTERM is 143; ours says that draining
-                // succeeded.
-                Runtime.getRuntime().halt(0);
-              });
-      Runtime.getRuntime().addShutdownHook(drain);
-      System.out.println("foredeck ready " + started(plane, drain));
-      System.out.flush();
-      LOG.info("the operator's key is in {}", configuration.dataDir().resolve("admin.key"));
-      untilDrained();
+      Foreground.run(
+          plane,
+          () -> {
+            String address = plane.start();
+            LOG.info("the operator's key is in {}", configuration.dataDir().resolve("admin.key"));
+            return "foredeck ready " + address;
+          });
       return 0;
     } catch (ConfigurationException e) {
       System.err.println("foredeck: " + e.getMessage());
@@ -85,30 +76,6 @@ public final class Main implements Callable<Integer> {
       Thread.currentThread().interrupt();
       return 1;
     }
-  }
-
-  private static String started(ControlPlane plane, Thread drain) throws InterruptedException {
-    try {
-      return plane.start();
-    } catch (RuntimeException e) {
-      boolean stopping;
-      try {
-        stopping = !Runtime.getRuntime().removeShutdownHook(drain);
-      } catch (IllegalStateException _) {
-        stopping = true;
-      }
-      if (stopping) {
-        // Not a fault of the start: it was told to stop.
-        LOG.info("the start ends: {}", e.getMessage());
-        untilDrained();
-      }
-      throw e;
-    }
-  }
-
-  /// The hook ends the process.
-  private static void untilDrained() throws InterruptedException {
-    new CountDownLatch(1).await();
   }
 
   private static void put(Map<String, String> options, String key, @Nullable String value) {

@@ -5,6 +5,7 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import dev.foredeck.app.Configuration.ConfigurationException;
 import dev.foredeck.app.Configuration.DriverKind;
+import dev.foredeck.app.Configuration.Install;
 import dev.foredeck.driver.kubernetes.KubernetesConfig.Isolation;
 import dev.foredeck.driver.kubernetes.KubernetesConfig.Reach;
 import java.net.InetAddress;
@@ -13,6 +14,7 @@ import java.net.URI;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.HashMap;
+import java.util.List;
 import java.util.Map;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -141,11 +143,34 @@ class ConfigurationTest {
 
   @Test
   void needsAGatewayOfItsOwnProcessOnACluster() {
+    for (String key : new String[] {"FOREDECK_GATEWAY", "FOREDECK_KUBERNETES_GATEWAY"}) {
+      Map<String, String> environment = new HashMap<>(KUBERNETES);
+      environment.remove(key);
+      assertThatThrownBy(() -> Configuration.of(Map.of(), environment))
+          .isInstanceOf(ConfigurationException.class)
+          .hasMessageContaining(key + " is not set");
+    }
+  }
+
+  @Test
+  void setsAGatewayUpWhereNoneIsNamed() {
     Map<String, String> environment = new HashMap<>(KUBERNETES);
     environment.remove("FOREDECK_GATEWAY");
-    assertThatThrownBy(() -> Configuration.of(Map.of(), environment))
-        .isInstanceOf(ConfigurationException.class)
-        .hasMessageContaining("FOREDECK_GATEWAY is not set");
+    environment.remove("FOREDECK_KUBERNETES_GATEWAY");
+    environment.put("FOREDECK_EGRESS_PINS", "mirror.test=10.0.0.7:443");
+    for (Install install : List.of(Install.KEPT, Install.TEMPORARY)) {
+      environment.put(
+          "FOREDECK_KUBERNETES_INSTALL", install == Install.KEPT ? "true" : "temporary");
+      Configuration.Kubernetes kubernetes =
+          Configuration.of(Map.of(), environment).kubernetes().orElseThrow();
+      assertThat(kubernetes.install()).isEqualTo(install);
+      assertThat(kubernetes.gateway()).isEmpty();
+      assertThat(kubernetes.gatewayNamespace()).isEqualTo("foredeck");
+    }
+    Map<String, String> both = new HashMap<>(KUBERNETES);
+    both.put("FOREDECK_KUBERNETES_INSTALL", "temporary");
+    assertThatThrownBy(() -> Configuration.of(Map.of(), both))
+        .hasMessageContaining("leave one of them out");
   }
 
   @Test
@@ -192,11 +217,11 @@ class ConfigurationTest {
         Configuration.of(Map.of(), KUBERNETES).kubernetes().orElseThrow();
 
     assertThat(kubernetes.namespace()).isEqualTo("foredeck-sandboxes");
-    assertThat(kubernetes.gateway().getPort()).isEqualTo(3129);
+    assertThat(kubernetes.gateway().orElseThrow().getPort()).isEqualTo(3129);
     assertThat(kubernetes.admit()).containsExactly("10.2.0.0/16", "10.3.0.1");
     assertThat(kubernetes.reach()).isEqualTo(Reach.POD_IP);
     assertThat(kubernetes.isolation()).isEqualTo(Isolation.POD_FIREWALL);
-    assertThat(kubernetes.install()).isFalse();
+    assertThat(kubernetes.install()).isEqualTo(Install.NOTHING);
   }
 
   @ParameterizedTest

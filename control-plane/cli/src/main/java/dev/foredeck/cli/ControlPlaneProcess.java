@@ -36,6 +36,9 @@ final class ControlPlaneProcess {
           "FOREDECK_DOCKER_HOST",
           "FOREDECK_DOCKER_RUNTIME",
           "FOREDECK_DOCKER_TEMPLATES",
+          "FOREDECK_KUBERNETES_ADMIT",
+          "FOREDECK_KUBERNETES_ISOLATION",
+          "FOREDECK_KUBERNETES_TEMPLATES",
           "FOREDECK_LOG");
   private static final Duration REMINDER = Duration.ofSeconds(10);
   private static final Path SETSID = Path.of("/usr/bin/setsid");

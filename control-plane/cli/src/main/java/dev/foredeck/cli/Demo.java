@@ -47,8 +47,23 @@ final class Demo {
     /// @param command which starts it
     /// @param scratch where its data folder is made
     /// @param host root of the file system that is searched for leftovers
-    record Own(List<String> command, String driver, Path scratch, Path host, boolean keep)
-        implements Target {}
+    /// @param site address of this host where the gateway reaches the demo's own web site; empty:
+    ///   it cannot
+    /// @param daemon where sandboxes are containers of one
+    record Own(
+        List<String> command,
+        String driver,
+        Path scratch,
+        Path host,
+        Optional<InetAddress> site,
+        Optional<DockerDaemon> daemon,
+        boolean keep)
+        implements Target {
+      /// Whether its sandboxes and its gateway are in a cluster.
+      boolean inCluster() {
+        return driver.equals("kubernetes");
+      }
+    }
 
     /// One that runs already.
     ///
@@ -83,7 +98,8 @@ final class Demo {
     this.target = target;
     this.site =
         switch (target) {
-          case Target.Own _ -> Optional.of(new DemoSite(DemoRequest.resource("page.html")));
+          case Target.Own own ->
+              own.site().map(address -> new DemoSite(DemoRequest.resource("page.html"), address));
           case Target.Running _ -> Optional.empty();
         };
     this.pages = pages.isEmpty() ? pages(target) : List.copyOf(pages);
@@ -91,7 +107,9 @@ final class Demo {
 
   private static List<String> pages(Target target) {
     List<String> pages = new ArrayList<>();
-    boolean own = target instanceof Target.Own;
+    boolean own =
+        target instanceof Target.Own(_, _, _, _, Optional<InetAddress> site, _, _)
+            && site.isPresent();
     if (!own || hasInternet()) {
       pages.add("http://example.com/");
     }
@@ -225,8 +243,15 @@ final class Demo {
     settings.put("FOREDECK_LISTEN", "127.0.0.1:" + port);
     settings.put("FOREDECK_DATA", made.toString());
     settings.put("FOREDECK_DRIVER", own.driver());
-    site.ifPresent(served ->
-        settings.put("FOREDECK_EGRESS_PINS", DemoSite.HOST + "=127.0.0.1:" + served.port()));
+    if (own.inCluster()) {
+      // Namespaces of this run, with a gateway of its own; they go with the control plane.
+      settings.put("FOREDECK_KUBERNETES_INSTALL", "temporary");
+      // Pods reserve what they may use: warm ones would take a small cluster's only node.
+      settings.put("FOREDECK_POOLS", "off");
+      settings.put("FOREDECK_KUBERNETES_NAMESPACE", "foredeck-demo-" + label);
+      settings.put("FOREDECK_KUBERNETES_GATEWAY_NAMESPACE", "foredeck-demo-" + label + "-gateway");
+    }
+    site.ifPresent(served -> settings.put("FOREDECK_EGRESS_PINS", served.pin()));
     step("starting the control plane (driver " + own.driver() + ", data in " + made + ") …");
     long start = System.nanoTime();
     ControlPlaneProcess child = launch(own.command(), settings);
@@ -371,7 +396,7 @@ final class Demo {
   }
 
   private boolean removeData(Target.Own own, Path folderOfData) throws InterruptedException {
-    Leftovers leftovers = new Leftovers(own.host(), folderOfData, sandboxes);
+    Leftovers leftovers = new Leftovers(own.host(), folderOfData, sandboxes, own.daemon());
     List<String> left = leftovers.find();
     long end = System.nanoTime() + SETTLE.toNanos();
     try {
@@ -394,7 +419,9 @@ final class Demo {
           mark(true)
               + (own.keep()
                   ? " nothing runs any more; the data folder is kept: " + folderOfData
-                  : " nothing is left: no process, mount, loop device, cgroup, socket or folder"));
+                  : " nothing is left: no process, mount, loop device, cgroup, socket or folder"
+                      + (own.inCluster() ? ", and in the cluster no namespace" : "")
+                      + (own.daemon().isPresent() ? ", and no container or volume" : "")));
       return true;
     }
     terminal.line(mark(false) + " this is left:");

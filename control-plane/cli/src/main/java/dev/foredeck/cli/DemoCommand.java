@@ -1,6 +1,7 @@
 package dev.foredeck.cli;
 
 import java.io.IOException;
+import java.net.InetAddress;
 import java.net.URI;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -21,6 +22,8 @@ import picocli.CommandLine.Option;
       "Leaves chart.png in the current folder and nothing else running."
     })
 final class DemoCommand implements Callable<Integer> {
+  private static final List<String> DRIVERS = List.of("local", "docker", "kubernetes", "simulated");
+
   private final Surroundings around;
 
   @Option(names = "--keep", description = "Keep the data folder (database, logs) for a look.")
@@ -30,7 +33,8 @@ final class DemoCommand implements Callable<Integer> {
       names = "--driver",
       paramLabel = "NAME",
       defaultValue = "local",
-      description = "local (default), docker or simulated; a simulated sandbox runs no programs.")
+      description =
+          "local (default), docker, kubernetes or simulated; a simulated sandbox runs no programs.")
   private String driver = "local";
 
   @Option(
@@ -76,9 +80,12 @@ final class DemoCommand implements Callable<Integer> {
     if (key.isPresent() || keyFile.isPresent()) {
       throw usage("--key and --key-file belong to --url");
     }
-    if (!List.of("local", "docker", "simulated").contains(driver)) {
+    if (!DRIVERS.contains(driver)) {
       throw usage(
-          "there is no driver '" + driver + "' for the demo; there are: local, docker, simulated");
+          "there is no driver '"
+              + driver
+              + "' for the demo; there are: "
+              + String.join(", ", DRIVERS));
     }
     Optional<String> line =
         Optional.ofNullable(System.getProperty("FOREDECK_UP_COMMAND"))
@@ -94,11 +101,21 @@ final class DemoCommand implements Callable<Integer> {
       if (command.isEmpty()) {
         throw new IllegalArgumentException("it is empty");
       }
-      return new Demo.Target.Own(command, driver, scratch(), Path.of("/"), keep);
+      Optional<DockerDaemon> daemon =
+          driver.equals("docker") ? Optional.of(DockerDaemon.of(around)) : Optional.empty();
+      return new Demo.Target.Own(command, driver, scratch(), Path.of("/"), site(), daemon, keep);
     } catch (IllegalArgumentException e) {
       throw new CommandException(
           ExitCode.CANNOT, "FOREDECK_UP_COMMAND is no command line: " + e.getMessage(), e);
     }
+  }
+
+  /// A gateway in a cluster has another loopback: which address it reaches us at, only who set the
+  /// cluster up can say.
+  private Optional<InetAddress> site() {
+    return driver.equals("kubernetes")
+        ? around.variable("FOREDECK_DEMO_ADDRESS").map(InetAddress::ofLiteral)
+        : Optional.of(InetAddress.getLoopbackAddress());
   }
 
   /// Not `/tmp`, which is memory on many hosts.

@@ -11,7 +11,7 @@ import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 import java.util.concurrent.atomic.AtomicInteger;
 
-/// The page that the demo fetches where there is no internet: one site on loopback, which only the
+/// The page that the demo fetches where there is no internet: one site on this host, which only the
 /// operator's pin makes reachable from a sandbox.
 final class DemoSite implements AutoCloseable {
   static final String HOST = "demo.foredeck.internal";
@@ -21,10 +21,11 @@ final class DemoSite implements AutoCloseable {
   private final AtomicInteger requests = new AtomicInteger();
   private final byte[] page;
 
-  DemoSite(byte[] page) {
+  /// @param address of this host, as the egress gateway reaches it
+  DemoSite(byte[] page, InetAddress address) {
     this.page = page.clone();
     try {
-      server = HttpServer.create(new InetSocketAddress(InetAddress.getLoopbackAddress(), 0), 16);
+      server = HttpServer.create(new InetSocketAddress(address, 0), 16);
     } catch (IOException e) {
       throw new UncheckedIOException(e);
     }
@@ -33,8 +34,10 @@ final class DemoSite implements AutoCloseable {
     server.start();
   }
 
-  int port() {
-    return server.getAddress().getPort();
+  /// For the operator's list of pins.
+  String pin() {
+    InetSocketAddress bound = server.getAddress();
+    return HOST + "=" + bound.getAddress().getHostAddress() + ":" + bound.getPort();
   }
 
   /// Pages given out.

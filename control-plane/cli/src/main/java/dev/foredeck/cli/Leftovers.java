@@ -18,6 +18,7 @@ import java.util.Comparator;
 import java.util.EnumSet;
 import java.util.HexFormat;
 import java.util.List;
+import java.util.Optional;
 import java.util.Set;
 import java.util.stream.Stream;
 import org.jspecify.annotations.Nullable;
@@ -29,7 +30,8 @@ import org.jspecify.annotations.Nullable;
 /// @param root of the host's file system; another in tests
 /// @param data the control plane's data folder
 /// @param sandboxes that were in it
-record Leftovers(Path root, Path data, Set<String> sandboxes) {
+/// @param daemon is asked for containers and volumes, where sandboxes were containers of its
+record Leftovers(Path root, Path data, Set<String> sandboxes, Optional<DockerDaemon> daemon) {
   private static final int CGROUP_DEPTH = 5;
   private static final int MOST_BYTES = 4 * 1024 * 1024;
 
@@ -45,6 +47,7 @@ record Leftovers(Path root, Path data, Set<String> sandboxes) {
     loopDevices(found);
     cgroups(found);
     claims(found);
+    daemon.ifPresent(asked -> containers(asked, found));
     Path run = runFolder();
     if (Files.exists(run, LinkOption.NOFOLLOW_LINKS)) {
       found.add("folder " + shown(run));
@@ -149,6 +152,16 @@ record Leftovers(Path root, Path data, Set<String> sandboxes) {
       } catch (IOException | UnsupportedOperationException e) {
         // Released while we looked, or no claim.
       }
+    }
+  }
+
+  /// The Docker driver's containers bear the deployment's name, and have folders of it mounted.
+  private void containers(DockerDaemon asked, List<String> found) {
+    String deployment = frameName().substring("foredeck-".length());
+    try {
+      found.addAll(asked.things(text -> isOurs(text) || text.contains('"' + deployment + '"')));
+    } catch (IOException e) {
+      found.add("what the Docker daemon at " + asked.socket() + " has: " + e.getMessage());
     }
   }
 

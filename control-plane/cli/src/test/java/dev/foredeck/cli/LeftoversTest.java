@@ -5,6 +5,8 @@ import static org.assertj.core.api.Assertions.assertThat;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.Map;
+import java.util.Optional;
 import java.util.Set;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
@@ -19,7 +21,11 @@ class LeftoversTest {
   @TempDir private Path root;
 
   private Leftovers leftovers() {
-    return new Leftovers(root, DATA, Set.of("sb0123456789abcdefgh"));
+    return leftovers(Optional.empty());
+  }
+
+  private Leftovers leftovers(Optional<DockerDaemon> daemon) {
+    return new Leftovers(root, DATA, Set.of("sb0123456789abcdefgh"), daemon);
   }
 
   private void file(String path, String text) throws IOException {
@@ -76,6 +82,43 @@ class LeftoversTest {
             "cgroup /sys/fs/cgroup/pids/" + FRAME,
             "range of users /run/foredeck-uids/2",
             "folder /run/" + FRAME);
+  }
+
+  @Test
+  void findsWhatTheDockerDaemonStillHas() throws Exception {
+    try (FakeDocker docker =
+        new FakeDocker(
+            root.resolve("docker.sock"),
+            Map.of(
+                "/containers/json?all=true",
+                """
+                [{"Id":"1","Names":["/foredeck-sb0123456789abcdefgh"]},
+                 {"Id":"2","Names":["/renamed"],"Labels":{"dev.foredeck.deployment":"ba0ea61a"}},
+                 {"Id":"3","Names":["/theirs"],"Labels":{"dev.foredeck.deployment":"00000000"}}]
+                """,
+                "/volumes",
+                """
+                {"Volumes":[{"Name":"v1","Options":{"device":"/var/tmp/foredeck-demo-1/x"}},
+                            {"Name":"v2"}]}
+                """))) {
+      assertThat(leftovers(Optional.of(docker.daemon())).find())
+          .containsExactly(
+              "container /foredeck-sb0123456789abcdefgh", "container /renamed", "volume v1");
+    }
+  }
+
+  @Test
+  void aDaemonThatCannotBeAskedIsNotTakenForAnEmptyOne() throws Exception {
+    Path socket = root.resolve("docker.sock");
+    assertThat(leftovers(Optional.of(new DockerDaemon(socket))).find())
+        .singleElement()
+        .asString()
+        .startsWith("what the Docker daemon at " + socket + " has: ");
+    try (FakeDocker docker = new FakeDocker(socket, Map.of())) {
+      assertThat(leftovers(Optional.of(docker.daemon())).find())
+          .containsExactly(
+              "what the Docker daemon at " + socket + " has: it answered HTTP/1.0 500 Oops");
+    }
   }
 
   @Test

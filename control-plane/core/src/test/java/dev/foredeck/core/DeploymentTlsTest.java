@@ -9,6 +9,7 @@ import java.io.IOException;
 import java.net.InetAddress;
 import java.net.ServerSocket;
 import java.net.Socket;
+import java.net.SocketException;
 import java.security.SecureRandom;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.FutureTask;
@@ -40,8 +41,14 @@ class DeploymentTlsTest {
     try (ServerSocket server = new ServerSocket(0, 1, InetAddress.getLoopbackAddress())) {
       FutureTask<String> accepted = new FutureTask<>(() -> dialled.speak(server.accept()));
       Thread.ofVirtual().start(accepted);
-      String heard =
-          dialling.speak(new Socket(InetAddress.getLoopbackAddress(), server.getLocalPort()));
+      String heard;
+      try {
+        heard = dialling.speak(new Socket(InetAddress.getLoopbackAddress(), server.getLocalPort()));
+      } catch (SocketException e) {
+        // The other end was faster to hang up than to say why: it knows.
+        String _ = accepted.get();
+        throw e;
+      }
       return heard + " " + accepted.get();
     }
   }

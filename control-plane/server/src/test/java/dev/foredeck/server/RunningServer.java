@@ -3,6 +3,7 @@ package dev.foredeck.server;
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import dev.foredeck.core.Limits;
+import dev.foredeck.core.kit.TestLimits;
 import java.io.IOException;
 import java.io.InputStream;
 import java.net.InetAddress;
@@ -58,34 +59,8 @@ final class RunningServer implements AutoCloseable {
 
   /// The default limits with some of them small enough to be reached.
   static Limits limits(int requests, int feeds, long uploadBytes) {
-    Limits d = Limits.DEFAULT;
-    return new Limits(
-        d.bodyBytes(),
-        d.jsonDepth(),
-        d.headerBytes(),
-        uploadBytes,
-        d.inlineFiles(),
-        d.inlineFileBytes(),
-        d.envEntries(),
-        d.labels(),
-        d.labelBytes(),
-        d.outputs(),
-        d.inlineOutputBytes(),
-        d.outputFileBytes(),
-        d.resultTailBytes(),
-        d.callOutputBytes(),
-        d.sandboxesPerTenant(),
-        d.sandboxesPerOwner(),
-        d.callsPerSandbox(),
-        feeds,
-        d.feedsPerTenant(),
-        requests,
-        d.launches(),
-        d.pageSize(),
-        d.defaultTtl(),
-        d.maxTtl(),
-        d.defaultTimeout(),
-        d.grace());
+    return TestLimits.with(
+        Map.of("requests", requests, "feeds", feeds, "uploadBytes", uploadBytes));
   }
 
   static Listen listen(Duration heartbeat, Duration stall) {

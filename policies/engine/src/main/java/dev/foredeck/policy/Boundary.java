@@ -43,4 +43,10 @@ public record Boundary(
     readOnly = List.copyOf(readOnly);
     readWrite = List.copyOf(readWrite);
   }
+
+  /// The same with another isolation.
+  public Boundary with(Isolation other) {
+    return new Boundary(
+        readOnly, readWrite, memoryBytes, diskBytes, cpuMillis, pids, lifetime, other);
+  }
 }

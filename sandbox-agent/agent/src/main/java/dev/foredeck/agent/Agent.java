@@ -9,6 +9,10 @@ public final class Agent {
   static final String VERSION = "0.1.0";
 
   private static final int STACK_BYTES = 256 * 1024;
+
+  /// Without a request for so long, the sandbox is one that waits for somebody.
+  private static final long IDLE_MILLIS = 300;
+
   private static final int EXIT_SETTINGS = 64;
   private static final int EXIT_BUG = 70;
 
@@ -39,11 +43,13 @@ public final class Agent {
         new Requests(new ProcessTable(children, pump), Subtree.at(settings.workspace()));
     start("reaper", children::reap);
     start("pump", pump);
+    Rehearsal rehearsal = new Rehearsal(requests);
     switch (settings.reach()) {
       case Settings.Reach.Dial dial -> {
         dial.egressSocket().ifPresent(socket -> bridge(settings, GatewayDialler.unix(socket)));
         Greeter greeter = new Greeter(greeting(dial.token()), requests);
         UnixDialler dialler = new UnixDialler(dial.controlSocket());
+        start("rehearsal", () -> rehearse(greeter, rehearsal));
         // Two spare connections: a request that follows another at once need not wait for a
         // greeting.
         start("greeter", () -> untilInterrupted(() -> greeter.dial(dialler)));
@@ -52,9 +58,20 @@ public final class Agent {
       case Settings.Reach.Listen listen -> {
         GatewayDialler.Pinned gateway = new GatewayDialler.Pinned(listen.pin());
         bridge(settings, gateway);
-        new Listener(listen, new Greeter(greeting(""), requests), gateway).run();
+        Greeter greeter = new Greeter(greeting(""), requests);
+        start("rehearsal", () -> rehearse(greeter, rehearsal));
+        new Listener(listen, greeter, gateway).run();
       }
     }
+  }
+
+  /// Only where nobody waits for the agent: a sandbox that is made for a call gets it at once.
+  private static void rehearse(Greeter greeter, Rehearsal rehearsal) {
+    untilInterrupted(() -> {
+      if (!greeter.awaitRequest(IDLE_MILLIS)) {
+        rehearsal.run();
+      }
+    });
   }
 
   private static void bridge(Settings settings, GatewayDialler gateway) {

@@ -5,7 +5,9 @@ import dev.foredeck.protocol.Message;
 import dev.foredeck.protocol.Message.FailureCode;
 import dev.foredeck.protocol.Wire.MalformedMessageException;
 import java.io.IOException;
+import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.Semaphore;
+import java.util.concurrent.TimeUnit;
 
 /// Greets the control plane, and has the request that follows served.
 ///
@@ -21,6 +23,7 @@ final class Greeter {
   private final Message.Greeting greeting;
   private final Requests requests;
   private final Semaphore connections = new Semaphore(CONNECTIONS);
+  private final CountDownLatch asked = new CountDownLatch(1);
 
   Greeter(Message.Greeting greeting, Requests requests) {
     this.greeting = greeting;
@@ -49,6 +52,11 @@ final class Greeter {
         pauseMillis = Math.min(2 * pauseMillis, LAST_PAUSE_MILLIS);
       }
     }
+  }
+
+  /// @return whether somebody has ever asked for something, now or until then
+  boolean awaitRequest(long millis) throws InterruptedException {
+    return asked.await(millis, TimeUnit.MILLISECONDS);
   }
 
   private boolean dialOnce(UnixDialler dialler) {
@@ -85,6 +93,7 @@ final class Greeter {
       connection.send(greeting);
       Message first = connection.receive();
       if (first instanceof Message.Request request) {
+        asked.countDown();
         Thread _ = Thread.ofVirtual().start(() -> serve(connection, request));
         return true;
       }

@@ -43,8 +43,13 @@ public final class Main {
   private Main() {}
 
   public static void main(String[] arguments) throws Exception {
-    Path report = Path.of(arguments.length > 0 ? arguments[0] : "docs/benchmarks.md");
-    new Main().run(report);
+    if (arguments.length > 1 || (arguments.length == 1 && arguments[0].startsWith("-"))) {
+      System.err.println(
+          "usage: ./foredeck bench [FILE]: measures for about two minutes, and writes the report to"
+              + " FILE (docs/benchmarks.md)");
+      System.exit(2);
+    }
+    new Main().run(Path.of(arguments.length > 0 ? arguments[0] : "docs/benchmarks.md"));
   }
 
   private void run(Path report) throws Exception {

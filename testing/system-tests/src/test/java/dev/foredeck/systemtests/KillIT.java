@@ -13,12 +13,14 @@ import java.util.Base64;
 import java.util.HexFormat;
 import java.util.List;
 import java.util.Random;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 
 /// `kill -9`, for real: of the control plane at seeded moments of creating, launching, running and
 /// destroying, and of the database's postmaster. What was read equals what was written, nothing ran
 /// twice, nothing is left.
 class KillIT {
+  /// `-Dforedeck.kills`: fewer where the build runs this once for each driver.
   private static final int KILLS = Integer.getInteger("foredeck.kills", 50);
 
   /// Counts its own runs, then writes random bytes to both channels, and keeps their digests in the
@@ -45,6 +47,7 @@ class KillIT {
       """;
 
   @Test
+  @Tag("driver")
   void losesNothingAndRepeatsNothingWhenTheControlPlaneIsKilled() {
     long seed = Long.getLong("foredeck.seed", 20261123L);
     Random random = new Random(seed);
@@ -95,7 +98,7 @@ class KillIT {
         }
         client.awaitPhase(sandbox, phase -> phase.equals("gone"));
       }
-      assertThat(new Leftovers(plane.data()).findAfterSettling()).isEmpty();
+      assertThat(new Leftovers(plane).findAfterSettling()).isEmpty();
       System.out.printf(
           "kill -9 of the control plane: %d kills, 0 bytes lost, 0 double runs, 0 left over (seed"
               + " %d)%n",
@@ -131,7 +134,7 @@ class KillIT {
         client.delete("/v1/sandboxes/" + sandbox);
         client.awaitPhase(sandbox, phase -> phase.equals("gone"));
       }
-      assertThat(new Leftovers(plane.data()).findAfterSettling()).isEmpty();
+      assertThat(new Leftovers(plane).findAfterSettling()).isEmpty();
     } finally {
       plane.close();
     }

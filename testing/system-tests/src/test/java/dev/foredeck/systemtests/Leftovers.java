@@ -15,16 +15,18 @@ import java.util.stream.Stream;
 
 /// What a control plane's sandboxes left on this host, looked for from outside with nothing of
 /// Foredeck's own code: processes, mounts, cgroups, loop devices, sockets, folders, user ranges,
-/// containers.
+/// containers, pods.
 final class Leftovers {
   private static final long SETTLE_NANOS = 30_000_000_000L;
 
   private final Path data;
   private final String hash;
+  private final String namespace;
 
-  Leftovers(Path data) {
-    this.data = data;
+  Leftovers(Plane plane) {
+    this.data = plane.data();
     this.hash = hash(data);
+    this.namespace = plane.namespace();
   }
 
   private static String hash(Path data) {
@@ -101,32 +103,50 @@ final class Leftovers {
             // Released while we looked.
           }
         });
-    if (System.getProperty("foredeck.driver", "local").equals("docker")) {
-      containers().forEach(container -> found.add("container: " + container));
-    }
-    return found;
-  }
-
-  /// Asked of the daemon that `DOCKER_HOST` names, through its own command.
-  private List<String> containers() {
-    try {
-      Process docker =
-          new ProcessBuilder(
-                  "timeout",
-                  "30",
+    switch (Plane.DRIVER) {
+      case "docker" ->
+          said(
                   "docker",
                   "ps",
                   "--all",
                   "--quiet",
                   "--filter",
                   "label=dev.foredeck.deployment=" + hash)
-              .redirectErrorStream(true)
-              .start();
-      List<String> said = docker.inputReader().lines().toList();
-      if (docker.waitFor() != 0) {
-        throw new IllegalStateException("docker ps: " + said);
+              .forEach(container -> found.add("container: " + container));
+      case "kubernetes" -> inCluster(found);
+      default -> {}
+    }
+    return found;
+  }
+
+  /// What a pod of ours consists of or could have made, in the sandboxes' namespace.
+  private void inCluster(List<String> found) {
+    if (said("kubectl", "get", "namespace", namespace, "--ignore-not-found", "--output=name")
+        .isEmpty()) {
+      return;
+    }
+    for (String kind :
+        List.of("pods", "secrets", "persistentvolumeclaims", "services", "networkpolicies")) {
+      found.addAll(said("kubectl", "get", kind, "--namespace", namespace, "--output=name"));
+    }
+    // The setup: the namespace's own certificate, and what the admission policy compares with.
+    said("kubectl", "get", "configmaps", "--namespace", namespace, "--output=name").stream()
+        .filter(name -> !name.matches("configmap/(kube-root-ca.crt|foredeck-sandboxes)"))
+        .forEach(found::add);
+  }
+
+  /// What the backend says through its own command, found as everybody would: `DOCKER_HOST`,
+  /// `KUBECONFIG`.
+  private static List<String> said(String... command) {
+    try {
+      List<String> bounded = new ArrayList<>(List.of("timeout", "30"));
+      bounded.addAll(List.of(command));
+      Process process = new ProcessBuilder(bounded).redirectErrorStream(true).start();
+      List<String> said = process.inputReader().lines().filter(line -> !line.isBlank()).toList();
+      if (process.waitFor() != 0) {
+        throw new IllegalStateException(String.join(" ", command) + ": " + said);
       }
-      return said;
+      return said.stream().filter(line -> !line.startsWith("No resources found")).toList();
     } catch (IOException e) {
       throw new UncheckedIOException(e);
     } catch (InterruptedException e) {

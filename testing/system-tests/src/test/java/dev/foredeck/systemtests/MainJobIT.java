@@ -23,10 +23,13 @@ import java.util.Map;
 import java.util.concurrent.Future;
 import java.util.concurrent.FutureTask;
 import org.junit.jupiter.api.AfterAll;
+import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeAll;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 
-/// The main job and its faults, on the local driver, through the front door.
+/// The main job and its faults, through the front door, on every driver.
+@Tag("driver")
 class MainJobIT {
   private static HttpServer site;
   private static Plane plane;
@@ -34,7 +37,7 @@ class MainJobIT {
 
   @BeforeAll
   static void start() throws IOException {
-    site = HttpServer.create(new InetSocketAddress(InetAddress.getLoopbackAddress(), 0), 0);
+    site = HttpServer.create(new InetSocketAddress(Plane.hostSeenByTheGateway(), 0), 0);
     site.createContext(
         "/",
         exchange -> {
@@ -45,11 +48,13 @@ class MainJobIT {
         });
     site.start();
     plane =
-        Plane.start(
-            "local",
+        Plane.real(
             Map.of(
                 "FOREDECK_EGRESS_PINS",
-                "demo.foredeck.internal=127.0.0.1:" + site.getAddress().getPort()));
+                "demo.foredeck.internal="
+                    + site.getAddress().getAddress().getHostAddress()
+                    + ":"
+                    + site.getAddress().getPort()));
     client = new Client(plane);
   }
 
@@ -57,7 +62,13 @@ class MainJobIT {
   static void stop() {
     plane.close();
     site.stop(0);
-    assertThat(new Leftovers(plane.data()).findAfterSettling()).isEmpty();
+    assertThat(new Leftovers(plane).findAfterSettling()).isEmpty();
+  }
+
+  /// A cluster's node of two cores has room for one of them.
+  @AfterEach
+  void destroyWhatIsLeft() {
+    client.destroyAll();
   }
 
   private static ObjectNode small() {

@@ -3,6 +3,7 @@ package dev.foredeck.systemtests;
 import java.io.BufferedReader;
 import java.io.IOException;
 import java.io.UncheckedIOException;
+import java.net.InetAddress;
 import java.net.ServerSocket;
 import java.nio.file.FileVisitResult;
 import java.nio.file.Files;
@@ -13,13 +14,19 @@ import java.nio.file.attribute.PosixFilePermissions;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
+import java.util.Objects;
 import java.util.TreeMap;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicInteger;
 import org.jspecify.annotations.Nullable;
 
 /// A control plane in a process of its own, with a data folder that outlives it. Ended by its
 /// process handle only.
 final class Plane implements AutoCloseable {
+  /// What [#real] starts.
+  static final String DRIVER = System.getProperty("foredeck.driver", "local");
+
+  private static final AtomicInteger COUNT = new AtomicInteger();
   private static final long READY_SECONDS = 120;
 
   private final Path data;
@@ -62,20 +69,89 @@ final class Plane implements AutoCloseable {
 
   /// One with real sandboxes, by the driver that `-Dforedeck.driver` names (`local` unless it
   /// does). For `docker` the daemon is that of `DOCKER_HOST` and the images are those of
-  /// `FOREDECK_DOCKER_TEMPLATES`.
+  /// `FOREDECK_DOCKER_TEMPLATES`. For `kubernetes` the cluster is that of `KUBECONFIG`, the images
+  /// are those of `FOREDECK_TEST_*_IMAGE`, and each plane has namespaces and a gateway of its own.
   static Plane real() {
-    String driver = System.getProperty("foredeck.driver", "local");
-    Map<String, String> environment = new TreeMap<>();
-    if (driver.equals("docker")) {
-      for (String name : List.of("DOCKER_HOST", "FOREDECK_DOCKER_TEMPLATES")) {
-        String value = System.getenv(name);
-        if (value == null || value.isBlank()) {
-          throw new IllegalStateException(name + " is not set: ./foredeck docker up says what to");
+    return real(Map.of());
+  }
+
+  /// @param more of its environment
+  static Plane real(Map<String, String> more) {
+    Map<String, String> environment = new TreeMap<>(more);
+    switch (DRIVER) {
+      case "docker" -> {
+        for (String name : List.of("DOCKER_HOST", "FOREDECK_DOCKER_TEMPLATES")) {
+          environment.put(name, required(name));
         }
-        environment.put(name, value);
       }
+      case "kubernetes" -> environment.putAll(inCluster());
+      default -> {}
     }
-    return start(driver, environment);
+    return start(DRIVER, environment);
+  }
+
+  private static Map<String, String> inCluster() {
+    String _ = required("KUBECONFIG");
+    String namespace =
+        "foredeck-plane-" + ProcessHandle.current().pid() + "-" + COUNT.incrementAndGet();
+    return Map.of(
+        "FOREDECK_KUBERNETES_INSTALL",
+        "temporary",
+        "FOREDECK_KUBERNETES_NAMESPACE",
+        namespace,
+        "FOREDECK_KUBERNETES_GATEWAY_NAMESPACE",
+        namespace + "-gateway",
+        "FOREDECK_KUBERNETES_ADMIT",
+        Objects.requireNonNullElse(System.getenv("FOREDECK_TEST_ADMIT"), "10.244.0.1"),
+        "FOREDECK_KUBERNETES_TEMPLATES",
+        templates().toString());
+  }
+
+  /// The workspace in memory: on the node's disk its limit is one that the kubelet looks at once a
+  /// minute.
+  private static Path templates() {
+    try {
+      Path file = Files.createTempFile("foredeck-templates-", ".yaml");
+      file.toFile().deleteOnExit();
+      return Files.writeString(
+          file,
+          """
+          agentImage: %s
+          firewallImage: %s
+          gatewayImage: %s
+          templates:
+            base: {image: "%s", workspace: memory}
+          """
+              .formatted(
+                  required("FOREDECK_TEST_AGENT_IMAGE"),
+                  required("FOREDECK_TEST_FIREWALL_IMAGE"),
+                  required("FOREDECK_TEST_GATEWAY_IMAGE"),
+                  required("FOREDECK_TEST_BASE_IMAGE")));
+    } catch (IOException e) {
+      throw new UncheckedIOException(e);
+    }
+  }
+
+  private static String required(String variable) {
+    String value = System.getenv(variable);
+    if (value == null || value.isBlank()) {
+      throw new IllegalStateException(
+          variable + " is not set: ./foredeck test sets it, CONTRIBUTING.md says how to by hand");
+    }
+    return value;
+  }
+
+  /// Where a test's own web site has to listen.
+  static InetAddress hostSeenByTheGateway() {
+    return DRIVER.equals("kubernetes")
+        ? InetAddress.ofLiteral(
+            Objects.requireNonNullElse(System.getenv("FOREDECK_TEST_HOST_ADDRESS"), "10.99.0.1"))
+        : InetAddress.getLoopbackAddress();
+  }
+
+  /// Where its sandboxes are in the cluster; empty where there is none.
+  String namespace() {
+    return environment.getOrDefault("FOREDECK_KUBERNETES_NAMESPACE", "");
   }
 
   static int freePort() {

@@ -79,7 +79,7 @@ class PoolIT {
 
       awaitPool(client, p -> p.path("warm").asInt() >= 3 && p.path("warming").asInt() == 0);
       assertThat(plane.stop()).isZero();
-      assertThat(new Leftovers(plane.data()).findAfterSettling()).isEmpty();
+      assertThat(new Leftovers(plane).findAfterSettling()).isEmpty();
     } finally {
       plane.close();
     }
@@ -129,7 +129,7 @@ class PoolIT {
       }
       awaitPool(client, p -> p.path("warm").asInt() >= 3 && p.path("warming").asInt() == 0);
       assertThat(plane.stop()).isZero();
-      assertThat(new Leftovers(plane.data()).findAfterSettling()).isEmpty();
+      assertThat(new Leftovers(plane).findAfterSettling()).isEmpty();
     } finally {
       plane.close();
     }

@@ -12,6 +12,7 @@ import dev.foredeck.core.Problem;
 import dev.foredeck.core.Role;
 import dev.foredeck.core.kit.ControlPlane;
 import dev.foredeck.core.kit.FakeProcess;
+import dev.foredeck.core.kit.TestLimits;
 import dev.foredeck.core.kit.World;
 import dev.foredeck.core.sandbox.Phase;
 import dev.foredeck.core.sandbox.Sandbox;
@@ -284,34 +285,22 @@ final class GateTest {
   }
 
   private static dev.foredeck.core.Limits limits(int calls, long callOutputBytes) {
-    dev.foredeck.core.Limits d = dev.foredeck.core.Limits.DEFAULT;
-    return new dev.foredeck.core.Limits(
-        d.bodyBytes(),
-        d.jsonDepth(),
-        d.headerBytes(),
-        1 << 20,
-        d.inlineFiles(),
-        d.inlineFileBytes(),
-        d.envEntries(),
-        d.labels(),
-        d.labelBytes(),
-        d.outputs(),
-        1024,
-        4096,
-        d.resultTailBytes(),
-        callOutputBytes,
-        2,
-        d.sandboxesPerOwner(),
-        calls,
-        d.feeds(),
-        d.feedsPerTenant(),
-        d.requests(),
-        d.launches(),
-        d.pageSize(),
-        d.defaultTtl(),
-        d.maxTtl(),
-        d.defaultTimeout(),
-        Duration.ofMillis(100));
+    return TestLimits.with(
+        Map.of(
+            "uploadBytes",
+            1L << 20,
+            "inlineOutputBytes",
+            1024,
+            "outputFileBytes",
+            4096,
+            "callOutputBytes",
+            callOutputBytes,
+            "sandboxesPerTenant",
+            2,
+            "callsPerSandbox",
+            calls,
+            "grace",
+            Duration.ofMillis(100)));
   }
 
   @Test

@@ -90,34 +90,7 @@ public final class World implements AutoCloseable {
 
   /// Small limits: two sandboxes a tenant, two feeds, and this grace.
   public static Limits limits(Duration grace) {
-    Limits d = Limits.DEFAULT;
-    return new Limits(
-        d.bodyBytes(),
-        d.jsonDepth(),
-        d.headerBytes(),
-        d.uploadBytes(),
-        d.inlineFiles(),
-        d.inlineFileBytes(),
-        d.envEntries(),
-        d.labels(),
-        d.labelBytes(),
-        d.outputs(),
-        d.inlineOutputBytes(),
-        d.outputFileBytes(),
-        d.resultTailBytes(),
-        d.callOutputBytes(),
-        2,
-        d.sandboxesPerOwner(),
-        d.callsPerSandbox(),
-        d.feeds(),
-        2,
-        d.requests(),
-        d.launches(),
-        d.pageSize(),
-        d.defaultTtl(),
-        d.maxTtl(),
-        d.defaultTimeout(),
-        grace);
+    return TestLimits.with(Map.of("sandboxesPerTenant", 2, "feedsPerTenant", 2, "grace", grace));
   }
 
   /// The control plane, begun at the first use.

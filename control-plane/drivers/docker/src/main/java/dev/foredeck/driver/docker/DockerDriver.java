@@ -5,32 +5,29 @@ import com.github.dockerjava.api.command.InspectContainerResponse;
 import com.github.dockerjava.api.command.InspectContainerResponse.ContainerState;
 import com.github.dockerjava.api.command.InspectImageResponse;
 import com.github.dockerjava.api.model.Container;
-import dev.foredeck.core.Hashes;
 import dev.foredeck.core.Id;
 import dev.foredeck.core.driver.BackendState;
-import dev.foredeck.core.driver.BackendState.Status;
 import dev.foredeck.core.driver.Driver;
 import dev.foredeck.core.driver.DriverException;
 import dev.foredeck.core.driver.LaunchSpec;
 import dev.foredeck.core.egress.EgressPath;
 import dev.foredeck.driver.host.AgentSettings;
 import dev.foredeck.driver.host.AgentSockets;
+import dev.foredeck.driver.host.Berths;
 import dev.foredeck.driver.host.Canary;
 import dev.foredeck.driver.host.Command;
 import dev.foredeck.driver.host.Deadline;
-import dev.foredeck.driver.host.Disk;
 import dev.foredeck.driver.host.EtcFiles;
 import dev.foredeck.driver.host.Folder;
 import dev.foredeck.driver.host.HostPlaces;
 import dev.foredeck.driver.host.KernelTables;
-import dev.foredeck.driver.host.Records;
+import dev.foredeck.driver.host.Launches;
 import dev.foredeck.driver.host.SandboxLocks;
-import dev.foredeck.driver.host.Trees;
+import dev.foredeck.driver.host.Step;
 import dev.foredeck.driver.host.UidSlots;
 import dev.foredeck.driver.host.WritablePlaces;
 import dev.foredeck.policy.Isolation;
 import java.io.IOException;
-import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.time.Clock;
 import java.time.Duration;
@@ -38,10 +35,8 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
-import java.util.OptionalLong;
 import java.util.Set;
 import java.util.TreeSet;
-import java.util.concurrent.ConcurrentHashMap;
 import java.util.function.UnaryOperator;
 import java.util.random.RandomGenerator;
 import java.util.stream.Collectors;
@@ -77,12 +72,12 @@ public final class DockerDriver implements Driver {
   private final RandomGenerator random;
   private final Step.Observer observer;
   private final UnaryOperator<CreateContainerCmd> tamper;
-  private final UidSlots slots;
   private final Daemon daemon;
   private final AgentSockets sockets;
+  private final Berths berths;
+  private final Launches launches;
   private final Events events;
   private final SandboxLocks locks = new SandboxLocks();
-  private final Set<Id> launching = ConcurrentHashMap.newKeySet();
 
   /// Why no sandbox with a kernel of its own can be launched; empty when the probe has shown that
   /// it can.
@@ -109,9 +104,10 @@ public final class DockerDriver implements Driver {
     this.random = random;
     this.observer = observer;
     this.tamper = tamper;
-    this.slots = new UidSlots(places.uidSlots(), places.runDir());
     this.daemon = new Daemon(config.daemon());
     this.sockets = new AgentSockets(places);
+    this.berths = new Berths(places, sockets);
+    this.launches = new Launches(places, sockets, WATCH_MILLIS, this::howItEnded);
     // Whoever waits for the agent of a container that has ended looks again, and sees it.
     this.events = new Events(daemon, config.deployment(), clock, sockets::close);
   }
@@ -173,7 +169,7 @@ public final class DockerDriver implements Driver {
   /// The host's number of the sandbox's user.
   int user(Id id, Daemon.Facts facts) throws IOException, DriverException.NotThere {
     return Users.of(
-            slots.find(id).orElseThrow(() -> new DriverException.NotThere("no sandbox " + id)),
+            berths.slot(id).orElseThrow(() -> new DriverException.NotThere("no sandbox " + id)),
             facts)
         .outside();
   }
@@ -196,35 +192,19 @@ public final class DockerDriver implements Driver {
         id,
         deadline,
         "launch " + id,
-        () -> {
-          Optional<Records.Identity> process = Records.readProcess(places.folder(id).process());
-          if (process.isPresent()) {
-            if (!process.get().isAlive()) {
-              throw new DriverException.Failed(
-                  "sandbox " + id + " was launched before and has ended: " + howItEnded(id));
-            }
-            sockets.listen(id);
-            return;
-          }
-          launching.add(id);
-          try {
-            Daemon.Facts facts = daemon.facts(deadline);
-            Optional<String> runtime = runtime(spec, facts);
-            checkImage(spec.template(), image, deadline);
-            // What an earlier launch began is not trusted to be whole.
-            if (exists(id, deadline)) {
-              remove(id, deadline, Step.Observer.NONE);
-            }
-            HostPlaces.makePrivate(places.sandboxes());
-            if (!id.equals(Canary.ID)) {
-              // A full host must be able to prove itself after a restart.
-              places.checkCapacity(spec);
-            }
-            build(spec, image, runtime, facts, writable, deadline);
-          } finally {
-            launching.remove(id);
-          }
-        });
+        () ->
+            launches.launch(
+                id,
+                () -> {
+                  Daemon.Facts facts = daemon.facts(deadline);
+                  Optional<String> runtime = runtime(spec, facts);
+                  checkImage(spec.template(), image, deadline);
+                  // What an earlier launch began is not trusted to be whole.
+                  if (exists(id, deadline)) {
+                    remove(id, deadline, Step.Observer.NONE);
+                  }
+                  build(spec, image, runtime, facts, writable, deadline);
+                }));
   }
 
   private Optional<String> runtime(LaunchSpec spec, Daemon.Facts facts)
@@ -281,26 +261,9 @@ public final class DockerDriver implements Driver {
     Folder folder = places.folder(id);
     List<String> agent = Files.readAllLines(places.agentBundle().resolve("argv"));
 
-    Users users = Users.of(slots.claim(id), facts);
-    observer.reached(Step.SLOT_CLAIMED);
-
-    HostPlaces.makePrivate(folder.path());
-    HostPlaces.makePrivate(folder.bundle());
-    byte[] tokenHash = Hashes.sha256Bytes(spec.token().getBytes(StandardCharsets.UTF_8));
-    Records.writeLaunch(folder.launch(), tokenHash);
+    Users users = Users.of(berths.take(spec, observer, deadline), facts);
+    berths.furnish(spec, users.outside(), observer, deadline);
     EtcFiles.write(folder.bundle(), EtcFiles.of(users.inside()));
-    observer.reached(Step.FOLDER_MADE);
-
-    Disk.format(folder, spec.resources().diskBytes(), deadline);
-    observer.reached(Step.DISK_FORMATTED);
-    Disk.mount(folder, deadline);
-    observer.reached(Step.DISK_MOUNTED);
-    Disk.furnish(folder, users.outside());
-    observer.reached(Step.DISK_FURNISHED);
-
-    places.makeSocketFolder(id);
-    sockets.listen(id);
-    observer.reached(Step.LISTENING);
 
     Posture.Spec posture =
         new Posture.Spec(
@@ -314,27 +277,20 @@ public final class DockerDriver implements Driver {
             writable,
             spec.resources(),
             runtime,
+            hasItsOwnKernel(spec.boundary().isolation()),
             Labels.of(spec, config.deployment()));
-    String seccomp = Posture.systemCalls();
     daemon.call(
         deadline,
         "create the container of " + id,
         c ->
             tamper
-                .apply(
-                    Posture.apply(c.createContainerCmd(image).withName(name(id)), posture, seccomp))
+                .apply(Posture.apply(c.createContainerCmd(image).withName(name(id)), posture))
                 .exec());
-    observer.reached(Step.CREATED);
+    observer.reached(Step.PREPARED);
     daemon.call(
         deadline, "start the container of " + id, c -> c.startContainerCmd(name(id)).exec());
     observer.reached(Step.STARTED);
-    long pid = pid(id, deadline);
-    OptionalLong startTicks = pid > 0 ? KernelTables.startTicks(pid) : OptionalLong.empty();
-    if (startTicks.isEmpty()) {
-      throw new DriverException.Failed("the agent of " + id + " ended at once: " + howItEnded(id));
-    }
-    Records.writeProcess(
-        folder.process(), new Records.Identity(pid, startTicks.getAsLong(), KernelTables.bootId()));
+    launches.record(id, pid(id, deadline));
     observer.reached(Step.RECORDED);
   }
 
@@ -385,22 +341,11 @@ public final class DockerDriver implements Driver {
   /// Undoes every step of a launch, whichever of them were done.
   private void remove(Id id, Deadline deadline, Step.Observer observer)
       throws IOException, DriverException {
-    Folder folder = places.folder(id);
-    KernelTables.endRootProcessesNaming(folder.path(), deadline);
+    KernelTables.endRootProcessesNaming(places.folder(id).path(), deadline);
     removeContainer(id, deadline);
-    observer.reached(Step.CONTAINER_REMOVED);
-    sockets.close(id);
-    observer.reached(Step.CLOSED);
-    Disk.unmount(folder, deadline);
-    observer.reached(Step.UNMOUNTED);
-    Disk.detach(folder, deadline);
-    observer.reached(Step.DETACHED);
-    Trees.delete(places.socketFolder(id));
-    observer.reached(Step.SOCKETS_REMOVED);
-    Trees.delete(folder.path());
-    observer.reached(Step.FOLDER_REMOVED);
-    slots.free(id);
-    observer.reached(Step.SLOT_FREED);
+    observer.reached(Step.ENDED);
+    berths.clear(id, observer, deadline);
+    launches.forget(id);
   }
 
   /// Removes it and everything that runs in it. Another removal may be under way.
@@ -436,41 +381,17 @@ public final class DockerDriver implements Driver {
   @Override
   public Optional<BackendState> inspect(Id sandbox, Duration timeout) throws DriverException {
     try {
-      Optional<BackendState> known = known(sandbox);
-      if (known.isPresent()) {
-        return known;
-      }
-      return exists(sandbox, Deadline.in(timeout))
-          ? Optional.of(remains(sandbox))
-          : Optional.empty();
+      Optional<BackendState> state = launches.state(sandbox);
+      return state.isEmpty() && exists(sandbox, Deadline.in(timeout))
+          ? Optional.of(Launches.remains(sandbox))
+          : state;
     } catch (IOException e) {
       throw SandboxLocks.failed("look at " + sandbox, e);
     }
   }
 
-  /// What can be said without the daemon.
-  private Optional<BackendState> known(Id id) throws IOException {
-    if (launching.contains(id)) {
-      return Optional.of(new BackendState(id, Status.STARTING, ""));
-    }
-    Optional<Records.Identity> process = Records.readProcess(places.folder(id).process());
-    if (process.isEmpty()) {
-      return Optional.empty();
-    }
-    return Optional.of(
-        process.get().isAlive()
-            ? new BackendState(id, Status.RUNNING, "")
-            : new BackendState(id, Status.EXITED, howItEnded(id)));
-  }
-
-  private static BackendState remains(Id id) {
-    return new BackendState(id, Status.REMAINS, "left by a launch or a destroy that was cut off");
-  }
-
   private boolean exists(Id id, Deadline deadline) throws IOException, DriverException.Failed {
-    return places.exists(id)
-        || slots.find(id).isPresent()
-        || daemon.container(deadline, name(id)).isPresent();
+    return berths.exists(id) || daemon.container(deadline, name(id)).isPresent();
   }
 
   private String howItEnded(Id id) {
@@ -499,8 +420,7 @@ public final class DockerDriver implements Driver {
     try {
       List<Container> containers =
           daemon.containers(deadline, Labels.DEPLOYMENT, config.deployment());
-      Set<Id> ids = places.ids();
-      ids.addAll(slots.owners());
+      Set<Id> ids = berths.ids();
       ids.addAll(
           containers.stream()
               .map(Container::getLabels)
@@ -509,7 +429,7 @@ public final class DockerDriver implements Driver {
       List<BackendState> states = new ArrayList<>();
       for (Id id : ids) {
         if (!id.equals(Canary.ID) || !probing) {
-          states.add(known(id).orElse(remains(id)));
+          states.add(launches.state(id).orElse(Launches.remains(id)));
         }
       }
       return states;
@@ -521,37 +441,7 @@ public final class DockerDriver implements Driver {
   @Override
   public AgentConnection connect(Id sandbox, String token, Duration timeout)
       throws DriverException {
-    Deadline deadline = Deadline.in(timeout);
-    try {
-      sockets.check(sandbox, token);
-      while (true) {
-        checkAlive(sandbox);
-        long millis = Math.clamp(deadline.remainingNanos() / 1_000_000, 1, WATCH_MILLIS);
-        Optional<AgentConnection> connection = sockets.listen(sandbox).take(millis);
-        if (connection.isPresent()) {
-          return connection.get();
-        }
-        if (deadline.passed()) {
-          throw new DriverException.Failed(
-              "the agent of sandbox " + sandbox + " did not greet in time");
-        }
-      }
-    } catch (IOException e) {
-      throw SandboxLocks.failed("connect to " + sandbox, e);
-    } catch (InterruptedException e) {
-      Thread.currentThread().interrupt();
-      throw new DriverException.Failed("interrupted while waiting for " + sandbox, e);
-    }
-  }
-
-  private void checkAlive(Id sandbox) throws IOException, DriverException.NotThere {
-    Optional<Records.Identity> process = Records.readProcess(places.folder(sandbox).process());
-    if (process.isEmpty() && !launching.contains(sandbox)) {
-      throw new DriverException.NotThere("no sandbox " + sandbox + " is launched");
-    }
-    if (process.isPresent() && !process.get().isAlive()) {
-      throw new DriverException.NotThere("sandbox " + sandbox + ": " + howItEnded(sandbox));
-    }
+    return launches.connect(sandbox, token, Deadline.in(timeout));
   }
 
   @Override

@@ -1,5 +1,6 @@
 package dev.foredeck.driver.docker;
 
+import com.fasterxml.jackson.databind.JsonNode;
 import com.github.dockerjava.api.command.CreateContainerCmd;
 import com.github.dockerjava.api.model.Capability;
 import com.github.dockerjava.api.model.HealthCheck;
@@ -12,9 +13,11 @@ import com.github.dockerjava.api.model.Ulimit;
 import dev.foredeck.core.Resources;
 import dev.foredeck.driver.host.AgentSettings;
 import dev.foredeck.driver.host.EtcFiles;
+import dev.foredeck.driver.host.OwnKernel;
 import dev.foredeck.driver.host.SystemCalls;
 import dev.foredeck.driver.host.WritablePlaces;
 import java.io.IOException;
+import java.io.UncheckedIOException;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
@@ -35,6 +38,7 @@ final class Posture {
   /// @param uid of everything in the container, as the container's users are numbered
   /// @param etc a folder with [EtcFiles], which cover the image's
   /// @param runtime empty: the daemon's default
+  /// @param ownKernel whether that runtime gives the sandbox a kernel of its own
   record Spec(
       List<String> argv,
       List<String> environment,
@@ -46,6 +50,7 @@ final class Posture {
       WritablePlaces writable,
       Resources resources,
       Optional<String> runtime,
+      boolean ownKernel,
       Map<String, String> labels) {
     Spec {
       argv = List.copyOf(argv);
@@ -54,12 +59,7 @@ final class Posture {
     }
   }
 
-  /// The filter of system calls, as the daemon takes it.
-  static String systemCalls() throws IOException {
-    return "seccomp=" + SystemCalls.filter();
-  }
-
-  static CreateContainerCmd apply(CreateContainerCmd create, Spec spec, String systemCalls) {
+  static CreateContainerCmd apply(CreateContainerCmd create, Spec spec) {
     return create
         .withHostName("sandbox")
         .withUser(spec.uid() + ":" + spec.uid())
@@ -70,11 +70,12 @@ final class Posture {
         // An image's own check would run programs that no gate has seen.
         .withHealthcheck(new HealthCheck().withTest(List.of("NONE")))
         .withLabels(spec.labels())
-        .withHostConfig(host(spec, systemCalls));
+        .withHostConfig(host(spec));
   }
 
-  private static HostConfig host(Spec spec, String systemCalls) {
-    Resources resources = spec.resources();
+  private static HostConfig host(Spec spec) {
+    Resources resources =
+        spec.ownKernel() ? OwnKernel.onTheHost(spec.resources()) : spec.resources();
     HostConfig host =
         HostConfig.newHostConfig()
             .withNetworkMode("none")
@@ -85,7 +86,7 @@ final class Posture {
             .withCgroupnsMode("private")
             .withReadonlyRootfs(true)
             .withCapDrop(Capability.ALL)
-            .withSecurityOpts(List.of("no-new-privileges", systemCalls))
+            .withSecurityOpts(List.of("no-new-privileges", "seccomp=" + systemCalls(spec)))
             .withPrivileged(false)
             .withInit(false)
             .withAutoRemove(false)
@@ -105,6 +106,14 @@ final class Posture {
             .withTmpFs(tmpfs(spec))
             .withMounts(binds(spec));
     return spec.runtime().map(host::withRuntime).orElse(host);
+  }
+
+  private static JsonNode systemCalls(Spec spec) {
+    try {
+      return spec.ownKernel() ? SystemCalls.filterOfItsOwnKernel() : SystemCalls.filter();
+    } catch (IOException e) {
+      throw new UncheckedIOException(e);
+    }
   }
 
   private static Map<String, String> tmpfs(Spec spec) {

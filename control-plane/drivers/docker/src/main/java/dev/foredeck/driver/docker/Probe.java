@@ -1,24 +1,36 @@
 package dev.foredeck.driver.docker;
 
 import com.github.dockerjava.api.command.InspectContainerResponse;
+import dev.foredeck.core.driver.BackendState.Status;
 import dev.foredeck.core.driver.DriverException;
 import dev.foredeck.driver.host.Canary;
 import dev.foredeck.driver.host.Deadline;
+import dev.foredeck.driver.host.Findings;
 import dev.foredeck.driver.host.HostNeeds;
+import dev.foredeck.driver.host.OwnKernel;
 import dev.foredeck.driver.host.ProcessView;
 import dev.foredeck.policy.Boundary;
 import dev.foredeck.policy.Isolation;
 import java.io.IOException;
+import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
-import java.util.Optional;
-import java.util.OptionalInt;
-import java.util.OptionalLong;
 import java.util.random.RandomGenerator;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
 
 /// Finds out whether this daemon really enforces what the driver promises: what the kernel says of
 /// a canary's process from outside, and what succeeds from inside.
 final class Probe {
+  private static final Logger LOG = LoggerFactory.getLogger(Probe.class);
+  private static final String NOT_STOPPED =
+      "A sandbox that passes its memory limit is not stopped.";
+
+  /// For the kernel to kill.
+  private static final Duration STOP = Duration.ofSeconds(5);
+
+  private static final List<String> NAMESPACES = List.of("pid", "net", "ipc", "uts", "mnt");
+
   private final DockerDriver driver;
   private final DockerConfig config;
   private final Daemon daemon;
@@ -41,40 +53,22 @@ final class Probe {
   }
 
   List<String> run(Deadline deadline) {
-    try {
-      findings.addAll(HostNeeds.missing(driver.name(), config.places().agentBundle()));
+    return Findings.of(findings, () -> search(deadline));
+  }
+
+  private void search(Deadline deadline) throws DriverException, IOException {
+    findings.addAll(HostNeeds.missing(driver.name(), config.places().agentBundle()));
+    if (findings.isEmpty()) {
+      Daemon.Facts facts = daemon.facts(deadline);
+      daemonNeeds(facts);
       if (findings.isEmpty()) {
-        Daemon.Facts facts = daemon.facts(deadline);
-        daemonNeeds(facts);
-        if (findings.isEmpty()) {
-          new Canary(driver, random, deadline)
-              .examine(
-                  driver.templates().getFirst(),
-                  boundary(),
-                  canary -> examine(canary, facts, deadline));
-        }
+        new Canary(driver, random, deadline)
+            .examine(
+                driver.templates().getFirst(),
+                Boundary.NONE.with(isolation),
+                canary -> examine(canary, facts, deadline));
       }
-    } catch (DriverException | IOException | RuntimeException e) {
-      // Whatever went wrong: what was not shown to hold does not hold.
-      findings.add("The probe could not be completed: " + describe(e) + ".");
     }
-    return List.copyOf(findings);
-  }
-
-  private static String describe(Exception e) {
-    return e instanceof DriverException ? String.valueOf(e.getMessage()) : e.toString();
-  }
-
-  private Boundary boundary() {
-    return new Boundary(
-        List.of(),
-        List.of(),
-        OptionalLong.empty(),
-        OptionalLong.empty(),
-        OptionalInt.empty(),
-        OptionalInt.empty(),
-        Optional.empty(),
-        isolation);
   }
 
   private void daemonNeeds(Daemon.Facts facts) {
@@ -119,38 +113,76 @@ final class Probe {
     ProcessView process = new ProcessView(pid == null ? 0 : pid);
     if (!process.cgroups().contains(container.getId())) {
       findings.add(
-          "The Docker daemon's processes are not this host's: is the daemon in a virtual machine,"
-              + " or Foredeck in a container?");
+          "The Docker daemon's containers have no control group of this host: is the daemon in a"
+              + " virtual machine, or Foredeck in a container, or does its runtime ignore them?");
       return;
     }
-    boolean ownKernel = driver.hasItsOwnKernel(isolation);
-    if (!ownKernel) {
-      outside(process, facts);
+    if (driver.hasItsOwnKernel(isolation)) {
+      ownKernel(canary, process, deadline);
+    } else {
+      hostKernel(canary, process, facts);
     }
+  }
+
+  private void hostKernel(Canary canary, ProcessView process, Daemon.Facts facts)
+      throws DriverException, IOException {
+    findings.addAll(process.namespaces(NAMESPACES));
+    findings.addAll(process.namespaces(List.of("cgroup")));
+    if (facts.firstUid().isPresent()) {
+      findings.addAll(process.namespaces(List.of("user")));
+    }
+    findings.addAll(process.capabilities());
+    findings.addAll(process.confinement());
+    findings.addAll(process.users(driver.user(Canary.ID, facts), 1));
+    findings.addAll(process.mounts());
+    findings.addAll(process.network());
     findings.addAll(process.limits(Canary.RESOURCES));
     findings.addAll(canary.reach());
-    if (ownKernel) {
-      // There the host kills the sandbox's kernel, and with it the sandbox: nothing to run after.
-      findings.addAll(canary.processes());
-      return;
-    }
     findings.addAll(canary.memory());
     if (process.outOfMemoryKills() == 0) {
-      findings.add("A sandbox that passes its memory limit is not stopped.");
+      findings.add(NOT_STOPPED);
     }
     findings.addAll(canary.processes());
   }
 
-  private void outside(ProcessView process, Daemon.Facts facts)
-      throws IOException, DriverException {
-    List<String> namespaces = new ArrayList<>(List.of("pid", "net", "ipc", "uts", "mnt", "cgroup"));
-    if (facts.firstUid().isPresent()) {
-      namespaces.add("user");
+  /// From outside, its process is its kernel: what programs may is asked of them.
+  private void ownKernel(Canary canary, ProcessView process, Deadline deadline)
+      throws DriverException, IOException {
+    findings.addAll(process.namespaces(NAMESPACES));
+    if (process.hasRootOfTheHost()) {
+      findings.add(
+          "A sandbox's own kernel may be the host's root: give the daemon user namespaces"
+              + " (userns-remap), or its runtime "
+              + config.runtime().orElse(DockerConfig.STRONG_RUNTIME)
+              + " the argument --directfs=false.");
     }
-    findings.addAll(process.namespaces(namespaces));
-    findings.addAll(process.privileges());
-    findings.addAll(process.user(driver.user(Canary.ID, facts)));
-    findings.addAll(process.mounts());
+    findings.addAll(process.confinement());
     findings.addAll(process.network());
+    findings.addAll(process.limits(OwnKernel.onTheHost(Canary.RESOURCES)));
+    findings.addAll(canary.ownKernel());
+    findings.addAll(canary.reach());
+    // Of the limits only memory's is tried: it may end the sandbox, and that of processes was read.
+    try {
+      findings.addAll(canary.memory());
+    } catch (DriverException | IOException e) {
+      LOG.debug("the canary has ended, as it may", e);
+    }
+    if (!stops(process, deadline.atMost(STOP))) {
+      findings.add(NOT_STOPPED);
+    }
+  }
+
+  /// Whether too much memory was noticed: the host kills one of the processes that the sandbox is
+  /// to it, and with most of them the sandbox ends.
+  private boolean stops(ProcessView process, Deadline deadline)
+      throws DriverException, IOException {
+    while (driver.inspect(Canary.ID, STOP).filter(s -> s.status() == Status.RUNNING).isPresent()
+        && process.outOfMemoryKills() == 0) {
+      if (deadline.passed()) {
+        return false;
+      }
+      deadline.pause("see the probe's sandbox stopped");
+    }
+    return true;
   }
 }

@@ -5,6 +5,7 @@ import dev.foredeck.core.driver.Driver;
 import dev.foredeck.core.driver.DriverContract;
 import java.io.IOException;
 import java.util.List;
+import java.util.Optional;
 import org.junit.jupiter.api.BeforeEach;
 
 /// The contract, on real containers: needs root, a daemon, an image and the agent's bundle.
@@ -12,9 +13,14 @@ class DockerDriverIT extends DriverContract {
   private Bench bench;
   private DockerDriver driver;
 
+  /// Of the daemon, for every sandbox.
+  Optional<String> runtime() {
+    return Optional.empty();
+  }
+
   @BeforeEach
   void start() throws IOException {
-    bench = Bench.make();
+    bench = Bench.make(runtime());
     driver = bench.driver();
   }
 

@@ -10,15 +10,10 @@ import dev.foredeck.core.driver.BackendState;
 import dev.foredeck.core.driver.BackendState.Status;
 import dev.foredeck.core.driver.DriverException;
 import dev.foredeck.core.driver.LaunchSpec;
-import dev.foredeck.policy.Boundary;
 import dev.foredeck.policy.Isolation;
 import java.io.IOException;
 import java.time.Duration;
-import java.util.List;
 import java.util.Map;
-import java.util.Optional;
-import java.util.OptionalInt;
-import java.util.OptionalLong;
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeAll;
@@ -38,7 +33,7 @@ class FaultsIT {
 
   @BeforeAll
   static void startDaemon() throws Exception {
-    daemon = OwnDaemon.start();
+    daemon = OwnDaemon.start(Map.of());
   }
 
   @AfterAll
@@ -178,30 +173,9 @@ class FaultsIT {
   @Test
   void strongIsolationIsRefusedWhereTheDaemonCannotGiveIt() throws Exception {
     assertThat(driver.probe(TIMEOUT)).isEmpty();
-    LaunchSpec spec = Bench.spec(Bench.id("strong"));
-    Boundary strong =
-        new Boundary(
-            List.of(),
-            List.of(),
-            OptionalLong.empty(),
-            OptionalLong.empty(),
-            OptionalInt.empty(),
-            OptionalInt.empty(),
-            Optional.empty(),
-            Isolation.STRONG);
+    LaunchSpec strong = Bench.spec(Bench.id("strong"), Isolation.STRONG);
 
-    assertThatThrownBy(() ->
-            driver.launch(
-                new LaunchSpec(
-                    spec.sandbox(),
-                    spec.tenant(),
-                    spec.template(),
-                    spec.resources(),
-                    strong,
-                    spec.token(),
-                    spec.labels(),
-                    spec.expiresAt()),
-                TIMEOUT))
+    assertThatThrownBy(() -> driver.launch(strong, TIMEOUT))
         .isInstanceOf(DriverException.Refused.class)
         .hasMessageContaining("no runtime runsc");
   }

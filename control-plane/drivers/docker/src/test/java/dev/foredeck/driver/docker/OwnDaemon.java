@@ -2,6 +2,7 @@ package dev.foredeck.driver.docker;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
+import com.fasterxml.jackson.databind.ObjectMapper;
 import com.github.dockerjava.api.DockerClient;
 import com.github.dockerjava.core.DefaultDockerClientConfig;
 import com.github.dockerjava.core.DockerClientImpl;
@@ -17,6 +18,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.List;
+import java.util.Map;
 import java.util.concurrent.TimeUnit;
 import org.jspecify.annotations.Nullable;
 
@@ -30,9 +32,20 @@ final class OwnDaemon {
   private final Process containerd;
   private @Nullable Process dockerd;
 
-  private OwnDaemon(Path folder) throws Exception {
+  /// What a daemon runs containers with, beside its own `runc`.
+  ///
+  /// @param path of a program, or its name
+  record OciRuntime(String path, List<String> runtimeArgs) {
+    OciRuntime {
+      runtimeArgs = List.copyOf(runtimeArgs);
+    }
+  }
+
+  private OwnDaemon(Path folder, Map<String, OciRuntime> runtimes) throws Exception {
     this.folder = folder;
-    Files.writeString(folder.resolve("daemon.json"), "{}");
+    Files.writeString(
+        folder.resolve("daemon.json"),
+        new ObjectMapper().writeValueAsString(Map.of("runtimes", runtimes)));
     Files.writeString(
         folder.resolve("containerd.toml"),
         """
@@ -52,8 +65,9 @@ final class OwnDaemon {
   }
 
   /// Starts it and gives it the image of [Bench#image].
-  static OwnDaemon start() throws Exception {
-    OwnDaemon daemon = new OwnDaemon(Files.createTempDirectory(Path.of("/var/tmp"), "fdd"));
+  static OwnDaemon start(Map<String, OciRuntime> runtimes) throws Exception {
+    OwnDaemon daemon =
+        new OwnDaemon(Files.createTempDirectory(Path.of("/var/tmp"), "fdd"), runtimes);
     daemon.up();
     try (DockerClient from = client(URI.create(System.getenv("DOCKER_HOST")));
         DockerClient to = client(daemon.uri());

@@ -5,13 +5,12 @@ import static org.assertj.core.api.Assertions.assertThat;
 import com.github.dockerjava.api.command.CreateContainerCmd;
 import com.github.dockerjava.api.model.Capability;
 import com.github.dockerjava.api.model.HostConfig;
+import dev.foredeck.driver.host.HostBench;
 import dev.foredeck.driver.host.HostPlaces;
 import dev.foredeck.driver.host.Trees;
 import java.io.IOException;
-import java.io.UncheckedIOException;
 import java.net.URI;
 import java.nio.file.Files;
-import java.nio.file.Path;
 import java.security.SecureRandom;
 import java.time.Clock;
 import java.time.Duration;
@@ -40,7 +39,7 @@ class ProbeIT {
   @AfterEach
   void removePlace() throws Exception {
     assertThat(bench.remains()).isEmpty();
-    Trees.delete(Broken.unlimited());
+    Trees.delete(HostBench.unlimited());
     bench.close();
   }
 
@@ -98,7 +97,7 @@ class ProbeIT {
           // The workspace on the host's disk instead of its own.
           Objects.requireNonNull(host.getMounts()).stream()
               .filter(mount -> "/workspace".equals(mount.getTarget()))
-              .forEach(mount -> mount.withSource(unlimited().toString()));
+              .forEach(mount -> mount.withSource(HostBench.unlimited().toString()));
         })),
     NO_AGENT("could not be completed", create -> create.withEntrypoint("/bin/true"));
 
@@ -139,18 +138,6 @@ class ProbeIT {
           .filter(mount -> at.equals(mount.getTarget()))
           .forEach(mount -> mount.withReadOnly(false));
       return host;
-    }
-
-    /// A folder that everybody may write to, on a file system without a limit.
-    private static Path unlimited() {
-      try {
-        Path folder = Path.of("/tmp", "foredeck-unlimited-" + ProcessHandle.current().pid());
-        Files.createDirectories(folder);
-        Files.setAttribute(folder, "unix:mode", 01777);
-        return folder;
-      } catch (IOException e) {
-        throw new UncheckedIOException(e);
-      }
     }
   }
 

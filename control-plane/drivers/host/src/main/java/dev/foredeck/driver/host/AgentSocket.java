@@ -80,6 +80,12 @@ public final class AgentSocket implements AutoCloseable {
     return socket;
   }
 
+  /// Whether it is the token that the sandbox was launched with.
+  public boolean isFor(String token) {
+    return MessageDigest.isEqual(
+        tokenHash, Hashes.sha256Bytes(token.getBytes(StandardCharsets.UTF_8)));
+  }
+
   /// Takes a greeted connection, waiting for at most `millis`.
   public Optional<AgentConnection> take(long millis) throws InterruptedException {
     long nanos = TimeUnit.MILLISECONDS.toNanos(millis);
@@ -175,8 +181,7 @@ public final class AgentSocket implements AutoCloseable {
   }
 
   private Optional<String> fault(Greeting greeting) {
-    if (!MessageDigest.isEqual(
-        tokenHash, Hashes.sha256Bytes(greeting.token().getBytes(StandardCharsets.UTF_8)))) {
+    if (!isFor(greeting.token())) {
       return Optional.of("wrong token");
     }
     if (greeting.protocolMin() > Limits.PROTOCOL_MAX

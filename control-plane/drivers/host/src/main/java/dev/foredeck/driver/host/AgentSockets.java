@@ -1,12 +1,9 @@
 package dev.foredeck.driver.host;
 
-import dev.foredeck.core.Hashes;
 import dev.foredeck.core.Id;
 import dev.foredeck.core.driver.DriverException;
 import java.io.IOException;
-import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
-import java.security.MessageDigest;
 import java.util.Map;
 import java.util.concurrent.ConcurrentHashMap;
 
@@ -36,26 +33,14 @@ public final class AgentSockets implements AutoCloseable {
       if (closed || !Files.isDirectory(places.socketFolder(sandbox))) {
         throw new DriverException.NotThere("no sandbox " + sandbox + " is launched");
       }
+      byte[] tokenHash =
+          Records.readTokenHash(places.folder(sandbox).launch())
+              .orElseThrow(() -> new DriverException.NotThere("no sandbox " + sandbox));
       AgentSocket opened =
-          AgentSocket.listen(
-              places.socketFolder(sandbox).resolve("agent.sock"), tokenHash(sandbox));
+          AgentSocket.listen(places.socketFolder(sandbox).resolve("agent.sock"), tokenHash);
       sockets.put(sandbox, opened);
       return opened;
     }
-  }
-
-  /// Whether it is the token that the sandbox was launched with.
-  public void check(Id sandbox, String token)
-      throws IOException, DriverException.NotThere, DriverException.Refused {
-    if (!MessageDigest.isEqual(
-        tokenHash(sandbox), Hashes.sha256Bytes(token.getBytes(StandardCharsets.UTF_8)))) {
-      throw new DriverException.Refused("this is not the token of sandbox " + sandbox);
-    }
-  }
-
-  private byte[] tokenHash(Id sandbox) throws IOException, DriverException.NotThere {
-    return Records.readTokenHash(places.folder(sandbox).launch())
-        .orElseThrow(() -> new DriverException.NotThere("no sandbox " + sandbox));
   }
 
   /// Whoever waits for the sandbox's agent looks again whether it is there.

@@ -16,6 +16,8 @@ import java.net.InetSocketAddress;
 import java.net.NetworkInterface;
 import java.net.ServerSocket;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.time.Duration;
 import java.time.Instant;
 import java.util.ArrayList;
@@ -25,6 +27,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.random.RandomGenerator;
+import java.util.stream.Stream;
 import org.jspecify.annotations.Nullable;
 
 /// A small sandbox, launched through the same code as any other, from which the driver's probe
@@ -34,6 +37,10 @@ public final class Canary {
   public static final Id ID = new Id("canary0000000000probe");
 
   public static final Resources RESOURCES = new Resources(1000, 192L << 20, 16L << 20, 96);
+
+  /// More than a daemon on a busy host takes to remove a container (more than 10 s were seen).
+  private static final Duration CLEARED = Duration.ofSeconds(30);
+
   private static final int OUTPUT_BYTES = 64 * 1024;
 
   /// Prints `FINDING <sentence>` for each thing that should have been refused. `$1` is a port of
@@ -75,7 +82,7 @@ public final class Canary {
       echo forked all
       """;
 
-  private static final String FILL_MEMORY = "head -c 512m /dev/zero | tail -n 1 | wc -c";
+  private static final String FILL_MEMORY = "head -c 256m /dev/zero | tail -n 1 | wc -c";
 
   private final Driver driver;
   private final String token;
@@ -107,7 +114,7 @@ public final class Canary {
       examination.of(this);
     } finally {
       // With time of its own: a probe that came to its deadline must not leave its canary.
-      driver.destroy(ID, Duration.ofSeconds(10));
+      driver.destroy(ID, CLEARED);
     }
   }
 
@@ -146,7 +153,7 @@ public final class Canary {
   /// Takes more memory than there is.
   public List<String> memory() throws DriverException, IOException {
     String filled = run("callcanary000000memory", "sh", "-c", FILL_MEMORY);
-    return filled.strip().equals(Long.toString(512L << 20))
+    return filled.strip().equals(Long.toString(256L << 20))
         ? List.of("A sandbox can use more memory than its limit.")
         : List.of();
   }
@@ -157,6 +164,31 @@ public final class Canary {
     return run("callcanary00000000fork", "sh", "-c", FORK).contains("forked all")
         ? List.of("A sandbox can have more processes than its limit.")
         : List.of();
+  }
+
+  /// What its programs say of the kernel that they run on, where that is not the host's: nothing
+  /// outside can be asked then.
+  public List<String> ownKernel() throws DriverException, IOException {
+    List<String> findings = new ArrayList<>();
+    String version = run("callcanary00000version", "cat", "/proc/version");
+    if (version.isBlank() || version.equals(Files.readString(Path.of("/proc/version")))) {
+      findings.add("A sandbox does not run on a kernel of its own but on the host's.");
+    }
+    String status = run("callcanary000000status", "cat", "/proc/self/status");
+    if (!Stream.of("CapPrm", "CapEff", "CapBnd").allMatch(set -> isEmpty(status, set))
+        || !status.contains("NoNewPrivs:\t1")) {
+      findings.add("A sandbox's programs have capabilities, or can gain privileges.");
+    }
+    if (!status.contains("Seccomp:\t2")) {
+      findings.add("The system calls of a sandbox's programs are not filtered.");
+    }
+    findings.addAll(
+        ProcessView.mounts(run("callcanary000000mounts", "cat", "/proc/self/mountinfo"), true));
+    return findings;
+  }
+
+  private static boolean isEmpty(String status, String capabilities) {
+    return status.lines().anyMatch(line -> line.matches(capabilities + ":\\s0+"));
   }
 
   /// IPv4 addresses of the host, bounded.

@@ -2,14 +2,13 @@ package dev.foredeck.driver.host;
 
 import dev.foredeck.core.Hashes;
 import dev.foredeck.core.Id;
-import dev.foredeck.core.driver.DriverException;
-import dev.foredeck.core.driver.LaunchSpec;
 import java.io.IOException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.DirectoryStream;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.attribute.PosixFilePermissions;
+import java.util.Optional;
 import java.util.Set;
 import java.util.TreeSet;
 
@@ -90,75 +89,28 @@ public record HostPlaces(
     return new Folder(sandboxes().resolve(sandbox.value()));
   }
 
-  /// Whether one more sandbox fits.
-  public void checkCapacity(LaunchSpec spec) throws IOException, DriverException.Full {
-    int count = 0;
-    try (DirectoryStream<Path> folders = Files.newDirectoryStream(sandboxes())) {
-      for (Path _ : folders) {
-        count++;
-      }
-    }
-    if (count >= maxSandboxes) {
-      throw new DriverException.Full(
-          "this host has " + count + " sandboxes, and may have " + maxSandboxes);
-    }
-    long free = Files.getFileStore(sandboxes()).getUsableSpace();
-    if (free - spec.resources().diskBytes() < minFreeBytes) {
-      throw new DriverException.Full(
-          "the disk of "
-              + dataDir
-              + " has "
-              + free
-              + " bytes free: a sandbox with "
-              + spec.resources().diskBytes()
-              + " would leave less than "
-              + minFreeBytes);
-    }
-  }
-
-  /// The sandboxes of which folders, sockets, mounts or loop devices are left here.
-  public Set<Id> ids() throws IOException {
+  /// The ids among the names in a folder, which need not be there.
+  public static Set<Id> named(Path folder) throws IOException {
     Set<Id> ids = new TreeSet<>();
-    addNames(sandboxes(), ids);
-    addNames(sockets(), ids);
-    for (KernelTables.Mount mount : KernelTables.mounts()) {
-      addOwner(mount.point(), ids);
-    }
-    for (KernelTables.Loop loop : KernelTables.loops()) {
-      addOwner(loop.backingFile(), ids);
+    if (Files.isDirectory(folder)) {
+      try (DirectoryStream<Path> children = Files.newDirectoryStream(folder)) {
+        for (Path child : children) {
+          id(child.getFileName().toString()).ifPresent(ids::add);
+        }
+      }
     }
     return ids;
   }
 
-  /// Whether a folder, a socket, a mount or a loop device of the sandbox is here.
-  public boolean exists(Id sandbox) throws IOException {
-    return Files.exists(folder(sandbox).path())
-        || Files.exists(socketFolder(sandbox))
-        || Disk.isMounted(folder(sandbox))
-        || Disk.isAttached(folder(sandbox));
+  /// The sandbox in whose folder the path is.
+  Optional<Id> owner(Path path) {
+    return path.startsWith(sandboxes()) && !path.equals(sandboxes())
+        ? id(sandboxes().relativize(path).getName(0).toString())
+        : Optional.empty();
   }
 
-  /// Adds the ids among the names in a folder, which need not be there.
-  public static void addNames(Path folder, Set<Id> ids) throws IOException {
-    if (Files.isDirectory(folder)) {
-      try (DirectoryStream<Path> children = Files.newDirectoryStream(folder)) {
-        for (Path child : children) {
-          addId(child.getFileName().toString(), ids);
-        }
-      }
-    }
-  }
-
-  private void addOwner(Path path, Set<Id> ids) {
-    if (path.startsWith(sandboxes()) && !path.equals(sandboxes())) {
-      addId(sandboxes().relativize(path).getName(0).toString(), ids);
-    }
-  }
-
-  private static void addId(String name, Set<Id> ids) {
-    if (Id.isValid(name)) {
-      ids.add(new Id(name));
-    }
+  private static Optional<Id> id(String name) {
+    return Id.isValid(name) ? Optional.of(new Id(name)) : Optional.empty();
   }
 
   /// A folder for root alone.

@@ -5,7 +5,6 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
-import java.util.Arrays;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
@@ -36,10 +35,12 @@ public final class ProcessView {
 
   private final long pid;
   private final Path process;
+  private final Cgroup cgroup;
 
-  public ProcessView(long pid) {
+  public ProcessView(long pid) throws IOException {
     this.pid = pid;
     this.process = Path.of("/proc", Long.toString(pid));
+    this.cgroup = Cgroup.ofProcess(pid);
   }
 
   /// @param kinds as `/proc/<pid>/ns` names them
@@ -55,7 +56,7 @@ public final class ProcessView {
     return findings;
   }
 
-  public List<String> privileges() throws IOException {
+  public List<String> capabilities() throws IOException {
     List<String> findings = new ArrayList<>();
     Map<String, String> status = status();
     for (String set : List.of("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")) {
@@ -63,6 +64,12 @@ public final class ProcessView {
         findings.add("A sandbox has capabilities (" + set + " " + status.get(set) + ").");
       }
     }
+    return findings;
+  }
+
+  public List<String> confinement() throws IOException {
+    List<String> findings = new ArrayList<>();
+    Map<String, String> status = status();
     if (!"1".equals(status.get("NoNewPrivs"))) {
       findings.add(
           "A sandbox's programs can gain privileges (NoNewPrivs "
@@ -76,12 +83,13 @@ public final class ProcessView {
     return findings;
   }
 
-  /// @param uid the host's number of the user that the sandbox was given
-  public List<String> user(int uid) throws IOException {
-    String wanted = Integer.toString(uid);
+  /// @param first the host's number of the first user that was given to the sandbox
+  /// @param count how many were, from there on
+  public List<String> users(int first, int count) throws IOException {
     for (String field : List.of("Uid", "Gid")) {
       for (String seen : status().getOrDefault(field, "0").split("\\s+")) {
-        if (!seen.equals(wanted)) {
+        long user = Long.parseLong(seen);
+        if (user < first || user >= (long) first + count) {
           return List.of("A sandbox's agent runs as user " + seen + " of the host.");
         }
       }
@@ -89,9 +97,25 @@ public final class ProcessView {
     return List.of();
   }
 
+  /// Whether one of its users is the host's root.
+  public boolean hasRootOfTheHost() throws IOException {
+    // Lines as `0 231072 65536`: the first inside, the first of the host's, how many.
+    return Files.readString(process.resolve("uid_map"))
+        .lines()
+        .anyMatch(line -> line.strip().split("\\s+")[1].equals("0"));
+  }
+
   public List<String> mounts() throws IOException {
+    return mounts(Files.readString(process.resolve("mountinfo")), false);
+  }
+
+  /// @param table as in `/proc/self/mountinfo`
+  /// @param ownKernel whether the table is that of a kernel of the sandbox's own: it shows what it
+  ///   was told of a mount and not what the host's mount has; no device of the host can be opened
+  ///   in it, and a setuid program gives nobody a user of the host
+  static List<String> mounts(String table, boolean ownKernel) {
     List<String> findings = new ArrayList<>();
-    for (String line : Files.readString(process.resolve("mountinfo")).lines().toList()) {
+    for (String line : table.lines().toList()) {
       Optional<KernelTables.Mount> mount = KernelTables.parseMount(line);
       if (mount.isEmpty()) {
         continue;
@@ -100,7 +124,7 @@ public final class ProcessView {
       Set<String> options = Set.of(line.split(" ")[5].split(","));
       boolean device = mount.get().type().equals("devtmpfs") && point.startsWith("/");
       if (WritablePlaces.OFFERED.contains(point)) {
-        if (!options.contains("nosuid") || !options.contains("nodev")) {
+        if (!ownKernel && (!options.contains("nosuid") || !options.contains("nodev"))) {
           findings.add("A sandbox's " + point + " allows devices or setuid programs.");
         }
       } else if (!device
@@ -134,15 +158,11 @@ public final class ProcessView {
     return findings;
   }
 
-  public List<String> limits(Resources asked) throws IOException {
+  public List<String> limits(Resources asked) {
     List<String> findings = new ArrayList<>();
-    limit(
-        findings,
-        "memory",
-        asked.memoryBytes(),
-        number("memory", "memory.limit_in_bytes", "memory.max"));
-    limit(findings, "pids", asked.pids(), number("pids", "pids.max", "pids.max"));
-    limit(findings, "cpu", asked.cpuMillis(), cpuMillis());
+    limit(findings, "memory", asked.memoryBytes(), cgroup.memoryLimit());
+    limit(findings, "pids", asked.pids(), cgroup.pidsLimit());
+    limit(findings, "cpu", asked.cpuMillis(), cgroup.cpuLimit());
     return findings;
   }
 
@@ -159,83 +179,15 @@ public final class ProcessView {
     }
   }
 
-  /// How often the kernel has killed a process of the sandbox for want of memory.
-  public long outOfMemoryKills() throws IOException {
-    for (String line :
-        read("memory", "memory.oom_control", "memory.events").orElse("").lines().toList()) {
-      if (line.startsWith("oom_kill ")) {
-        return Long.parseLong(line.substring("oom_kill ".length()).strip());
-      }
-    }
-    return 0;
+  /// How often the kernel has killed a process of the sandbox for want of memory; known also when
+  /// the process that is looked at was one of them.
+  public long outOfMemoryKills() {
+    return cgroup.outOfMemoryKills();
   }
 
   /// The text of `/proc/<pid>/cgroup`.
   public String cgroups() throws IOException {
     return Files.readString(process.resolve("cgroup"));
-  }
-
-  private OptionalLong cpuMillis() throws IOException {
-    Optional<String> v2 = read("cpu", "", "cpu.max");
-    if (v2.isPresent()) {
-      String[] quotaAndPeriod = v2.get().strip().split(" ");
-      return quotaAndPeriod.length == 2
-          ? millis(parse(quotaAndPeriod[0]), parse(quotaAndPeriod[1]))
-          : OptionalLong.empty();
-    }
-    return millis(number("cpu", "cpu.cfs_quota_us", ""), number("cpu", "cpu.cfs_period_us", ""));
-  }
-
-  private static OptionalLong millis(OptionalLong quota, OptionalLong period) {
-    return quota.isPresent() && period.isPresent() && quota.getAsLong() > 0
-        ? OptionalLong.of(quota.getAsLong() * 1000 / period.getAsLong())
-        : OptionalLong.empty();
-  }
-
-  private OptionalLong number(String controller, String v1, String v2) throws IOException {
-    return parse(read(controller, v1, v2).orElse(""));
-  }
-
-  private static OptionalLong parse(String number) {
-    try {
-      return OptionalLong.of(Long.parseLong(number.strip()));
-    } catch (NumberFormatException _) {
-      return OptionalLong.empty();
-    }
-  }
-
-  /// A file of the process's own cgroup; an empty name where a version has none such.
-  private Optional<String> read(String controller, String v1, String v2) throws IOException {
-    for (KernelTables.Mount mount : KernelTables.mounts()) {
-      boolean first =
-          mount.type().equals("cgroup")
-              && Arrays.asList(mount.superOptions().split(",")).contains(controller);
-      boolean second = mount.type().equals("cgroup2");
-      String file = first ? v1 : v2;
-      if ((first || second) && !file.isEmpty()) {
-        Optional<String> path = cgroup(first ? controller : "");
-        if (path.isPresent()) {
-          Optional<String> text =
-              KernelTables.readIfPresent(
-                  mount.point().resolve(path.get().substring(1)).resolve(file));
-          if (text.isPresent()) {
-            return text;
-          }
-        }
-      }
-    }
-    return Optional.empty();
-  }
-
-  /// Lines as `4:memory:/docker/1b2c` and, for v2, `0::/docker/1b2c`.
-  private Optional<String> cgroup(String controller) throws IOException {
-    for (String line : cgroups().lines().toList()) {
-      String[] fields = line.split(":", 3);
-      if (fields.length == 3 && Arrays.asList(fields[1].split(",")).contains(controller)) {
-        return Optional.of(fields[2]);
-      }
-    }
-    return Optional.empty();
   }
 
   private Map<String, String> status() throws IOException {

@@ -25,11 +25,14 @@ public final class SandboxLocks {
   /// @param doing for a person, as `launch sbx1`
   public void locked(Id sandbox, Deadline deadline, String doing, Work work)
       throws DriverException {
-    ReentrantLock lock = locks[Math.floorMod(sandbox.hashCode(), LOCKS)];
+    locked(locks[Math.floorMod(sandbox.hashCode(), LOCKS)], deadline, doing, work);
+  }
+
+  static void locked(ReentrantLock lock, Deadline deadline, String doing, Work work)
+      throws DriverException {
     try {
       if (!lock.tryLock(Math.max(0, deadline.remainingNanos()), TimeUnit.NANOSECONDS)) {
-        throw new DriverException.Failed(
-            "another verb was still at work on the sandbox: cannot " + doing);
+        throw new DriverException.Failed("another verb was still at work: cannot " + doing);
       }
     } catch (InterruptedException e) {
       Thread.currentThread().interrupt();

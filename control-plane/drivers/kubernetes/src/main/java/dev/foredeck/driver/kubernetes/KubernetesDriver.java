@@ -25,6 +25,7 @@ import java.util.List;
 import java.util.Locale;
 import java.util.Optional;
 import java.util.random.RandomGenerator;
+import org.jspecify.annotations.Nullable;
 
 /// Sandboxes as pods: one pod each, applied once and deleted once. What it knows of them comes from
 /// a watch, so that live sandboxes go on while the API server is away.
@@ -37,6 +38,10 @@ public final class KubernetesDriver implements Driver {
   private static final int NOT_FOUND = 404;
   private static final int INVALID = 422;
   private static final int BAD_REQUEST = 400;
+
+  /// For pods that are going to be gone, and for the scheduler to look again: it does so a second
+  /// or two after a pod has gone.
+  private static final Duration ROOM = Duration.ofSeconds(4);
 
   private final KubernetesConfig config;
   private final KubernetesClient client;
@@ -129,9 +134,7 @@ public final class KubernetesDriver implements Driver {
     this.role = role;
     this.door = new AgentDoor(tls);
     this.routes = new Routes(config, client);
-    // Two deployments may share a namespace: whose a pod is, its certificate says.
-    String deployment = tls.pin().substring(0, 16);
-    this.pods = new SandboxPod(config, role, deployment, tls.pin(), clock);
+    this.pods = new SandboxPod(config, role, SandboxPod.deployment(tls), tls.pin(), clock);
     this.seen = new Pods(client, config.namespace(), pods.selector(), this::changed);
   }
 
@@ -265,16 +268,8 @@ public final class KubernetesDriver implements Driver {
   }
 
   private void awaitStart(Id sandbox, Deadline deadline) throws DriverException {
-    boolean[] appeared = {false};
-    Optional<Start> start =
-        seen.await(
-            sandbox,
-            deadline,
-            pod -> {
-              appeared[0] |= pod.isPresent();
-              // Until the watch has told of it, there is nothing to say.
-              return appeared[0] ? start(sandbox, pod) : Optional.empty();
-            });
+    Applied applied = new Applied(sandbox);
+    Optional<Start> start = seen.await(sandbox, deadline, applied::start);
     if (start.isPresent()) {
       if (start.get() instanceof Start.Not(DriverException why)) {
         throw why;
@@ -285,6 +280,39 @@ public final class KubernetesDriver implements Driver {
         .map(PodView::late)
         .orElseGet(
             () -> new DriverException.Failed("the Kubernetes API server tells nothing of its pod"));
+  }
+
+  /// A pod that was applied, while somebody waits for its start.
+  private static final class Applied {
+    private final Id sandbox;
+    private boolean appeared;
+
+    /// Until when room may come; null while there is no lack of it.
+    private @Nullable Deadline room;
+
+    Applied(Id sandbox) {
+      this.sandbox = sandbox;
+    }
+
+    Optional<Start> start(Optional<Pod> pod) {
+      appeared |= pod.isPresent();
+      // Until the watch has told of it, there is nothing to say.
+      return appeared
+          ? KubernetesDriver.start(sandbox, pod).or(() -> pod.flatMap(this::noRoom))
+          : Optional.empty();
+    }
+
+    private Optional<Start> noRoom(Pod pod) {
+      Optional<DriverException.Full> full = PodView.noRoom(pod);
+      if (full.isEmpty()) {
+        room = null;
+        return Optional.empty();
+      }
+      if (room == null) {
+        room = Deadline.in(ROOM);
+      }
+      return room.passed() ? full.map(Start.Not::new) : Optional.empty();
+    }
   }
 
   /// Empty while a pod may yet run.

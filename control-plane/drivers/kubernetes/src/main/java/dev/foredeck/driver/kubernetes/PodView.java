@@ -14,6 +14,7 @@ import io.fabric8.kubernetes.api.model.PodStatus;
 import java.util.List;
 import java.util.Optional;
 import java.util.Set;
+import java.util.regex.Pattern;
 import org.jspecify.annotations.Nullable;
 
 /// A pod's status in words of ours: what it is, and what a user can do about it.
@@ -26,6 +27,10 @@ final class PodView {
   /// The kubelet has tried to pull, and waits before it tries again.
   private static final Set<String> NO_IMAGE =
       Set.of("ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "ImageInspectError");
+
+  /// How the scheduler says that pods take up a node: `0/1 nodes are available: 1 Insufficient
+  /// memory.`
+  private static final Pattern NO_ROOM = Pattern.compile("\\b(Insufficient |Too many pods\\b)");
 
   private PodView() {}
 
@@ -73,13 +78,26 @@ final class PodView {
     return Optional.empty();
   }
 
+  /// Whether no node has room for it now. May change at any time, as other pods go. A node that
+  /// would never take it, or a volume that is not there yet, is another matter.
+  static Optional<DriverException.Full> noRoom(Pod pod) {
+    PodStatus status = pod.getStatus();
+    return condition(status, "PodScheduled", "False")
+        .filter(c -> NO_ROOM.matcher(text(c.getMessage())).find())
+        .map(PodView::full);
+  }
+
+  private static DriverException.Full full(PodCondition unschedulable) {
+    return new DriverException.Full(
+        "the cluster has no node for it" + because("", unschedulable.getMessage()));
+  }
+
   /// What the deadline of a pod that has not started means.
   static DriverException late(Pod pod) {
     PodStatus status = pod.getStatus();
     Optional<PodCondition> unschedulable = condition(status, "PodScheduled", "False");
     if (unschedulable.isPresent()) {
-      return new DriverException.Full(
-          "the cluster has no node for it" + because("", unschedulable.get().getMessage()));
+      return full(unschedulable.get());
     }
     String waiting = waiting(status);
     return new DriverException.Failed(

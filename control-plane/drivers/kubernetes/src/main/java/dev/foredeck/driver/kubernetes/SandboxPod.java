@@ -1,5 +1,6 @@
 package dev.foredeck.driver.kubernetes;
 
+import dev.foredeck.core.DeploymentTls;
 import dev.foredeck.core.Hashes;
 import dev.foredeck.core.driver.DriverException;
 import dev.foredeck.core.driver.LaunchSpec;
@@ -174,6 +175,11 @@ final class SandboxPod {
         .endMetadata()
         .withSpec(pod.build())
         .build();
+  }
+
+  /// Two deployments may share a cluster: whose something is, its certificate says.
+  static String deployment(DeploymentTls tls) {
+    return tls.pin().substring(0, 16);
   }
 
   /// Labels that all of these pods have, and no others.

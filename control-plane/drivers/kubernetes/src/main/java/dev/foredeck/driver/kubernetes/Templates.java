@@ -18,6 +18,7 @@ import org.jspecify.annotations.Nullable;
 ///
 ///     agentImage: registry.example/foredeck-agent:0.1.0
 ///     firewallImage: registry.example/foredeck-firewall:0.1.0
+///     gatewayImage: registry.example/foredeck-control-plane:0.1.0   # only where Foredeck sets up its gateway itself
 ///     strong: {runtimeClass: gvisor, gvisor: true}
 ///     templates:
 ///       base:
@@ -32,9 +33,12 @@ import org.jspecify.annotations.Nullable;
 record Templates(
     String agentImage,
     String firewallImage,
+    Optional<String> gatewayImage,
     Optional<StrongRuntime> strong,
     Map<String, Template> byName) {
   private static final Pattern NAME = Pattern.compile("[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?");
+  private static final Set<String> FILE_KEYS =
+      Set.of("agentImage", "firewallImage", "gatewayImage", "strong", "templates");
   private static final Set<String> TEMPLATE_KEYS =
       Set.of(
           "image",
@@ -58,13 +62,18 @@ record Templates(
     } catch (RuntimeException e) {
       throw new IllegalArgumentException("it is not YAML: " + PodView.text(e.getMessage()));
     }
-    Node file = Node.of("", root, Set.of("agentImage", "firewallImage", "strong", "templates"));
+    Node file = Node.of("", root, FILE_KEYS);
     Map<String, Template> byName = new LinkedHashMap<>();
     file.map("templates").forEach((name, value) -> byName.put(name(name), template(name, value)));
     if (byName.isEmpty()) {
       throw new IllegalArgumentException("templates: there is none");
     }
-    return new Templates(file.text("agentImage"), file.text("firewallImage"), strong(file), byName);
+    return new Templates(
+        file.text("agentImage"),
+        file.text("firewallImage"),
+        file.optional("gatewayImage"),
+        strong(file),
+        byName);
   }
 
   private static Optional<StrongRuntime> strong(Node file) {

@@ -4,6 +4,8 @@ import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.node.ArrayNode;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import dev.foredeck.core.Resources;
+import dev.foredeck.driver.host.AgentSettings;
+import dev.foredeck.driver.host.OwnKernel;
 import dev.foredeck.driver.host.SystemCalls;
 import dev.foredeck.driver.host.UidSlots;
 import dev.foredeck.driver.host.WritablePlaces;
@@ -19,8 +21,6 @@ final class OciConfig {
 
   static final ObjectMapper JSON = new ObjectMapper();
   private static final int CPU_PERIOD_MICROS = 100_000;
-  private static final int OWN_KERNEL_PIDS = 64;
-  private static final int OPEN_FILES = 16_384;
 
   /// Files of `/proc` that tell of the host, or that reach into the kernel.
   private static final List<String> MASKED =
@@ -47,7 +47,7 @@ final class OciConfig {
   /// @param env of the agent, as `K=V`
   /// @param firstUid the host's number of the sandbox's user 0
   /// @param ownKernel whether the runtime gives the sandbox a kernel of its own
-  /// @param openFiles the most that this process may give
+  /// @param openFiles how many files each process may open
   record Spec(
       Path root,
       List<String> binds,
@@ -94,8 +94,11 @@ final class OciConfig {
       capabilities.putArray(set);
     }
     ArrayNode limits = process.putArray("rlimits");
-    long files = Math.min(OPEN_FILES, spec.openFiles());
-    limits.addObject().put("type", "RLIMIT_NOFILE").put("soft", files).put("hard", files);
+    limits
+        .addObject()
+        .put("type", "RLIMIT_NOFILE")
+        .put("soft", spec.openFiles())
+        .put("hard", spec.openFiles());
     limits.addObject().put("type", "RLIMIT_CORE").put("soft", 0).put("hard", 0);
     return process;
   }
@@ -129,8 +132,8 @@ final class OciConfig {
       // gVisor mounts its own, whether it is asked to or not.
       mount(mounts, "sysfs", "/sys", "nosuid", "nodev", "noexec", "ro");
     }
-    bind(mounts, spec.socketFolder(), "/run/foredeck", "ro", "noexec");
-    bind(mounts, spec.agentBundle(), "/opt/foredeck/agent", "ro");
+    bind(mounts, spec.socketFolder(), AgentSettings.SOCKETS, "ro", "noexec");
+    bind(mounts, spec.agentBundle(), AgentSettings.BUNDLE, "ro");
     bind(
         mounts,
         spec.workspace(),
@@ -177,7 +180,7 @@ final class OciConfig {
       // Memory and swap together: no swap at all.
       memory.put("swap", spec.resources().memoryBytes());
     }
-    resources.putObject("pids").put("limit", hostPids(spec.resources(), spec.ownKernel()));
+    resources.putObject("pids").put("limit", onTheHost(spec.resources(), spec.ownKernel()).pids());
     resources
         .putObject("cpu")
         .put("quota", (long) spec.resources().cpuMillis() * CPU_PERIOD_MICROS / 1000)
@@ -192,12 +195,9 @@ final class OciConfig {
     return linux;
   }
 
-  /// How many processes and threads of the host a sandbox may be. With a kernel of its own each of
-  /// its processes is two of the host (measured: 314 more for 150), beside that kernel itself (28
-  /// when idle), and passing the host's limit would end it as a whole. So as many as were asked for
-  /// fit, and its own kernel refuses more: the agent starts each program with `RLIMIT_NPROC`.
-  static int hostPids(Resources resources, boolean ownKernel) {
-    return ownKernel ? 2 * resources.pids() + OWN_KERNEL_PIDS : resources.pids();
+  /// What the host has to allow for it.
+  static Resources onTheHost(Resources asked, boolean ownKernel) {
+    return ownKernel ? OwnKernel.onTheHost(asked) : asked;
   }
 
   private static ArrayNode strings(List<String> values) {

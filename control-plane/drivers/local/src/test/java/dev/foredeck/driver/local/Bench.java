@@ -2,36 +2,38 @@ package dev.foredeck.driver.local;
 
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import dev.foredeck.core.Id;
+import dev.foredeck.core.Resources;
 import dev.foredeck.core.driver.DriverException;
+import dev.foredeck.core.driver.LaunchSpec;
 import dev.foredeck.driver.host.Command;
 import dev.foredeck.driver.host.Deadline;
-import dev.foredeck.driver.host.Trees;
+import dev.foredeck.driver.host.HostBench;
+import dev.foredeck.driver.host.Step;
+import dev.foredeck.policy.Boundary;
+import dev.foredeck.policy.Isolation;
 import java.io.IOException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.security.SecureRandom;
 import java.time.Duration;
-import java.util.concurrent.atomic.AtomicInteger;
+import java.time.Instant;
+import java.util.List;
+import java.util.Map;
 import java.util.function.UnaryOperator;
+import java.util.stream.Stream;
 
-/// A place of its own for a test's drivers: data, sockets and user ranges that no other test sees.
-final class Bench implements AutoCloseable {
-  private static final AtomicInteger COUNT = new AtomicInteger();
-
+/// A place of its own for a test's local drivers.
+final class Bench extends HostBench {
   final LocalConfig config;
 
   private Bench(LocalConfig config) {
+    super(config.places());
     this.config = config;
   }
 
   static Bench make(OciRuntime runtime) throws IOException {
-    Path data = Files.createTempDirectory("foredeck-local");
-    Path run =
-        Path.of("/run", "fdt-" + ProcessHandle.current().pid() + "-" + COUNT.incrementAndGet());
-    return new Bench(
-        new LocalConfig(
-            data, run, Path.of("/run/foredeck-uids"), bundle(), runtime, runsc(), 16, 1L << 30));
+    return new Bench(new LocalConfig(places("local", bundle()), runtime, runsc()));
   }
 
   static Bench make() throws IOException {
@@ -65,11 +67,11 @@ final class Bench implements AutoCloseable {
     }
   }
 
-  /// The real agent: in the folder that `-Dforedeck.agentBundle=DIR` names, else made here by its
-  /// own script, which does nothing when it is made already.
-  static synchronized Path bundle() throws IOException {
-    String named = System.getProperty("foredeck.agentBundle");
-    if (named != null) {
+  /// The real agent: in the folder that `FOREDECK_AGENT_BUNDLE` names, else made here by its own
+  /// script, which does nothing when it is made already.
+  private static synchronized Path bundle() throws IOException {
+    String named = System.getenv("FOREDECK_AGENT_BUNDLE");
+    if (named != null && !named.isEmpty()) {
       return Path.of(named);
     }
     Path agent = Path.of("../../../sandbox-agent/agent").toAbsolutePath().normalize();
@@ -91,10 +93,11 @@ final class Bench implements AutoCloseable {
   }
 
   LocalDriver driver() {
-    return new LocalDriver(config, new SecureRandom());
+    return driver(Step.Observer.NONE);
   }
 
-  LocalDriver driver(Step.Observer observer) {
+  @Override
+  public LocalDriver driver(Step.Observer observer) {
     return new LocalDriver(config, new SecureRandom(), observer, UnaryOperator.identity());
   }
 
@@ -102,13 +105,27 @@ final class Bench implements AutoCloseable {
     return new LocalDriver(config, new SecureRandom(), Step.Observer.NONE, tamper);
   }
 
-  static Id id(String name) {
-    return new Id(("sbx" + name + "0000000000000000").substring(0, 20));
+  static LaunchSpec spec(Id id, Isolation isolation) {
+    return new LaunchSpec(
+        id,
+        id("tenant"),
+        HostTemplate.NAME,
+        new Resources(1000, 192L << 20, 16L << 20, 96),
+        Boundary.NONE.with(isolation),
+        TOKEN,
+        Map.of(),
+        Instant.EPOCH);
   }
 
   @Override
-  public void close() throws IOException {
-    Trees.delete(config.runDir());
-    Trees.delete(config.dataDir());
+  protected List<String> remainsOfTheRuntime() throws IOException {
+    String ours = config.cgroupParent() + "/sbx";
+    try (Stream<Path> cgroups =
+        Files.find(
+            Path.of("/sys/fs/cgroup"),
+            4,
+            (path, found) -> found.isDirectory() && path.toString().contains(ours))) {
+      return cgroups.map(Path::toString).toList();
+    }
   }
 }

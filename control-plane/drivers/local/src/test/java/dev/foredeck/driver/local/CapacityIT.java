@@ -9,6 +9,7 @@ import dev.foredeck.core.driver.DriverException;
 import dev.foredeck.core.driver.LaunchSpec;
 import dev.foredeck.driver.host.Command;
 import dev.foredeck.driver.host.Deadline;
+import dev.foredeck.driver.host.HostPlaces;
 import dev.foredeck.policy.Boundary;
 import java.security.SecureRandom;
 import java.time.Duration;
@@ -24,20 +25,20 @@ class CapacityIT {
   void spaceThatIsPromisedIsNotPromisedAgain() throws Exception {
     Deadline soon = Deadline.in(TIMEOUT);
     try (Bench bench = Bench.make()) {
-      LocalConfig config = bench.config;
-      String data = config.dataDir().toString();
+      HostPlaces places = bench.config.places();
+      String data = places.dataDir().toString();
       Command.require(soon, "mount", "mount", "-t", "tmpfs", "-o", "size=256m", "test", data);
+      HostPlaces small =
+          new HostPlaces(
+              places.dataDir(),
+              places.runDir(),
+              places.uidSlots(),
+              places.agentBundle(),
+              places.maxSandboxes(),
+              100L << 20);
       try (LocalDriver driver =
           new LocalDriver(
-              new LocalConfig(
-                  config.dataDir(),
-                  config.runDir(),
-                  config.uidSlots(),
-                  config.agentBundle(),
-                  config.runtime(),
-                  config.strongRuntime(),
-                  config.maxSandboxes(),
-                  100L << 20),
+              new LocalConfig(small, bench.config.runtime(), bench.config.strongRuntime()),
               new SecureRandom())) {
         Id one = Bench.id("one");
         Id two = Bench.id("two");

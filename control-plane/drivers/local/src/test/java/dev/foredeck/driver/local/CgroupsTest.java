@@ -3,8 +3,8 @@ package dev.foredeck.driver.local;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import dev.foredeck.core.Id;
+import dev.foredeck.driver.host.Cgroup.Hierarchy;
 import dev.foredeck.driver.host.Deadline;
-import dev.foredeck.driver.local.Cgroups.Hierarchy;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -52,10 +52,10 @@ class CgroupsTest {
 
     assertThat(v2().missing()).isEmpty();
     assertThat(v2().limitsSwap()).isTrue();
-    assertThat(v2().memoryLimit(SANDBOX)).isEqualTo(OptionalLong.of(134_217_728));
-    assertThat(v2().pidsLimit(SANDBOX)).isEqualTo(OptionalLong.of(64));
-    assertThat(v2().cpuLimit(SANDBOX)).isEqualTo(OptionalLong.of(500));
-    assertThat(v2().outOfMemoryKills(SANDBOX)).isEqualTo(2);
+    assertThat(v2().of(SANDBOX).memoryLimit()).isEqualTo(OptionalLong.of(134_217_728));
+    assertThat(v2().of(SANDBOX).pidsLimit()).isEqualTo(OptionalLong.of(64));
+    assertThat(v2().of(SANDBOX).cpuLimit()).isEqualTo(OptionalLong.of(500));
+    assertThat(v2().of(SANDBOX).outOfMemoryKills()).isEqualTo(2);
     assertThat(v2().exists(SANDBOX)).isTrue();
     assertThat(v2().list()).containsExactly(SANDBOX);
   }
@@ -67,9 +67,9 @@ class CgroupsTest {
     file("cpu", "cpu.cfs_quota_us", "-1\n");
     file("cpu", "cpu.cfs_period_us", "100000\n");
 
-    assertThat(v2().memoryLimit(SANDBOX)).isEmpty();
-    assertThat(v2().cpuLimit(SANDBOX)).isEmpty();
-    assertThat(v1().cpuLimit(SANDBOX)).isEmpty();
+    assertThat(v2().of(SANDBOX).memoryLimit()).isEmpty();
+    assertThat(v2().of(SANDBOX).cpuLimit()).isEmpty();
+    assertThat(v1().of(SANDBOX).cpuLimit()).isEmpty();
   }
 
   @Test
@@ -82,10 +82,10 @@ class CgroupsTest {
 
     assertThat(v1().missing()).isEmpty();
     assertThat(v1().limitsSwap()).isFalse();
-    assertThat(v1().memoryLimit(SANDBOX)).isEqualTo(OptionalLong.of(134_217_728));
-    assertThat(v1().pidsLimit(SANDBOX)).isEqualTo(OptionalLong.of(64));
-    assertThat(v1().cpuLimit(SANDBOX)).isEqualTo(OptionalLong.of(1500));
-    assertThat(v1().outOfMemoryKills(SANDBOX)).isEqualTo(1);
+    assertThat(v1().of(SANDBOX).memoryLimit()).isEqualTo(OptionalLong.of(134_217_728));
+    assertThat(v1().of(SANDBOX).pidsLimit()).isEqualTo(OptionalLong.of(64));
+    assertThat(v1().of(SANDBOX).cpuLimit()).isEqualTo(OptionalLong.of(1500));
+    assertThat(v1().of(SANDBOX).outOfMemoryKills()).isEqualTo(1);
   }
 
   @Test

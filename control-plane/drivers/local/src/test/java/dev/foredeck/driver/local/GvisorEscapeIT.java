@@ -1,6 +1,7 @@
 package dev.foredeck.driver.local;
 
 import dev.foredeck.core.Id;
+import dev.foredeck.core.driver.DriverException;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -23,8 +24,7 @@ class GvisorEscapeIT extends LocalEscape {
 
   /// As the host's kernel has it: gVisor's own knows nothing of the host's users.
   @Override
-  protected String userMap(Id id) throws IOException {
-    long pid = driver().process(id).orElseThrow().pid();
-    return Files.readString(Path.of("/proc", Long.toString(pid), "uid_map"));
+  protected String userMap(Id id) throws IOException, DriverException {
+    return Files.readString(Path.of("/proc", Long.toString(driver().pid(id)), "uid_map"));
   }
 }

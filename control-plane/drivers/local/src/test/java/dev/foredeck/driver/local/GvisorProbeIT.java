@@ -3,15 +3,11 @@ package dev.foredeck.driver.local;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
-import com.fasterxml.jackson.databind.JsonNode;
-import com.fasterxml.jackson.databind.node.ArrayNode;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import dev.foredeck.core.Id;
-import dev.foredeck.core.Resources;
 import dev.foredeck.core.driver.AgentDialogue;
 import dev.foredeck.core.driver.DriverException;
-import dev.foredeck.core.driver.LaunchSpec;
-import dev.foredeck.policy.Boundary;
+import dev.foredeck.driver.host.Step;
 import dev.foredeck.policy.Isolation;
 import java.io.IOException;
 import java.nio.file.Files;
@@ -19,13 +15,6 @@ import java.nio.file.Path;
 import java.nio.file.attribute.PosixFilePermissions;
 import java.security.SecureRandom;
 import java.time.Duration;
-import java.time.Instant;
-import java.util.Iterator;
-import java.util.List;
-import java.util.Map;
-import java.util.Optional;
-import java.util.OptionalInt;
-import java.util.OptionalLong;
 import java.util.function.UnaryOperator;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
@@ -70,7 +59,7 @@ class GvisorProbeIT {
     NETWORK("the host's net namespace", replacing("--network=none", "--network=host")),
     SYSTEM_CALLS(
         "can make a user namespace", replacing("--oci-seccomp=true", "--oci-seccomp=false")),
-    LIMITS("memory limit is not set", replacing("--ignore-cgroups=false", "--ignore-cgroups=true")),
+    LIMITS("memory limit is", replacing("--ignore-cgroups=false", "--ignore-cgroups=true")),
     SOCKETS("could not be completed", replacing("--host-uds=open", "--host-uds=none")),
     NAME("is not what its name says", "exec runc \"$@\"\n");
 
@@ -85,22 +74,11 @@ class GvisorProbeIT {
     /// What a stand-in needs beside: runc has nowhere to mount a `/sys`, and the bundle alone would
     /// keep gVisor's host network to a namespace of its own.
     private ObjectNode tamper(ObjectNode config) {
-      if (this == KERNEL) {
-        remove(config.at("/mounts"), "destination", "/sys");
-      }
-      if (this == NETWORK) {
-        remove(config.at("/linux/namespaces"), "type", "network");
-      }
-      return config;
-    }
-
-    private static void remove(JsonNode list, String field, String value) {
-      Iterator<JsonNode> all = list.iterator();
-      while (all.hasNext()) {
-        if (all.next().path(field).asText().equals(value)) {
-          all.remove();
-        }
-      }
+      return switch (this) {
+        case KERNEL -> Tampering.remove(config, "/mounts", "destination", "/sys");
+        case NETWORK -> Tampering.without("network").apply(config);
+        case SYSTEM_CALLS, LIMITS, SOCKETS, NAME -> config;
+      };
     }
 
     private static String replacing(String from, String to) {
@@ -114,47 +92,14 @@ class GvisorProbeIT {
 
   /// What is broken by the bundle.
   enum BrokenBundle {
-    USERS(
-        "users of the host",
-        config -> {
-          for (String map : List.of("uidMappings", "gidMappings")) {
-            ((ObjectNode) config.at("/linux/" + map + "/0")).put("hostID", 100_000);
-          }
-          return config;
-        }),
+    USERS("users of the host", Tampering::withUsersOfTheHost),
     CAPABILITIES(
         "programs have capabilities",
-        config -> {
-          for (String set :
-              List.of("bounding", "effective", "permitted", "inheritable", "ambient")) {
-            ((ArrayNode) config.at("/process/capabilities/" + set)).add("CAP_CHOWN");
-          }
-          return config;
-        }),
-    WRITABLE_ROOT(
-        "/ is mounted writable",
-        config -> {
-          ((ObjectNode) config.get("root")).put("readonly", false);
-          return config;
-        }),
-    MEMORY(
-        "is not stopped",
-        config -> {
-          ((ObjectNode) config.at("/linux/resources")).remove("memory");
-          return config;
-        }),
-    PIDS(
-        "pids limit is",
-        config -> {
-          ((ObjectNode) config.at("/linux/resources")).remove("pids");
-          return config;
-        }),
-    CPU(
-        "cpu limit is",
-        config -> {
-          ((ObjectNode) config.at("/linux/resources")).remove("cpu");
-          return config;
-        });
+        Tampering.withCapabilities("bounding", "effective", "permitted", "inheritable", "ambient")),
+    WRITABLE_ROOT("/ is mounted writable", Tampering::withWritableRoot),
+    MEMORY("is not stopped", Tampering.withoutLimit("memory")),
+    PIDS("pids limit is", Tampering.withoutLimit("pids")),
+    CPU("cpu limit is", Tampering.withoutLimit("cpu"));
 
     private final String says;
 
@@ -169,24 +114,15 @@ class GvisorProbeIT {
 
   private LocalDriver driver(
       OciRuntime runtime, OciRuntime strong, UnaryOperator<ObjectNode> tamper) {
-    LocalConfig config = bench.config;
     return new LocalDriver(
-        new LocalConfig(
-            config.dataDir(),
-            config.runDir(),
-            config.uidSlots(),
-            config.agentBundle(),
-            runtime,
-            strong,
-            config.maxSandboxes(),
-            config.minFreeBytes()),
+        new LocalConfig(bench.config.places(), runtime, strong),
         new SecureRandom(),
         Step.Observer.NONE,
         tamper);
   }
 
   private OciRuntime standIn(String script) throws IOException {
-    Path file = bench.config.dataDir().resolve("runsc-stand-in");
+    Path file = bench.config.places().dataDir().resolve("runsc-stand-in");
     Files.writeString(file, "#!/bin/sh\n" + script.replace("REAL", Bench.runsc().program()));
     Files.setPosixFilePermissions(file, PosixFilePermissions.fromString("rwxr-xr-x"));
     return new OciRuntime(file.toString());
@@ -196,8 +132,10 @@ class GvisorProbeIT {
   @EnumSource
   void aBrokenPromiseIsFound(Broken broken) throws Exception {
     OciRuntime runtime = standIn(broken.script);
+    // An agent that cannot dial is waited for until the end of the probe.
+    Duration timeout = broken == Broken.SOCKETS ? Duration.ofSeconds(10) : TIMEOUT;
     try (LocalDriver driver = driver(runtime, runtime, broken::tamper)) {
-      assertThat(driver.probe(TIMEOUT)).anyMatch(finding -> finding.contains(broken.says));
+      assertThat(driver.probe(timeout)).anyMatch(finding -> finding.contains(broken.says));
     }
   }
 
@@ -220,16 +158,16 @@ class GvisorProbeIT {
   @Test
   void aPolicyThatDemandsAKernelOfItsOwnGetsOne() throws Exception {
     try (LocalDriver driver = driver(OciRuntime.RUNC, Bench.runsc(), UnaryOperator.identity())) {
-      assertThatThrownBy(() -> driver.launch(spec(Isolation.STRONG), TIMEOUT))
+      assertThatThrownBy(() -> driver.launch(Bench.spec(SANDBOX, Isolation.STRONG), TIMEOUT))
           .isInstanceOf(DriverException.Refused.class)
           .hasMessageContaining("has not been probed");
       assertThat(driver.probe(TIMEOUT)).isEmpty();
 
-      driver.launch(spec(Isolation.STRONG), TIMEOUT);
+      driver.launch(Bench.spec(SANDBOX, Isolation.STRONG), TIMEOUT);
 
       assertThat(kernelOf(driver)).contains("gvisor");
       driver.destroy(SANDBOX, TIMEOUT);
-      driver.launch(spec(Isolation.STANDARD), TIMEOUT);
+      driver.launch(Bench.spec(SANDBOX, Isolation.STANDARD), TIMEOUT);
       assertThat(kernelOf(driver)).isEqualTo(Files.readString(Path.of("/proc/version")));
     }
   }
@@ -240,12 +178,12 @@ class GvisorProbeIT {
         driver(OciRuntime.RUNC, new OciRuntime("/no/runsc"), UnaryOperator.identity())) {
       assertThat(driver.probe(TIMEOUT)).isEmpty();
 
-      assertThatThrownBy(() -> driver.launch(spec(Isolation.STRONG), TIMEOUT))
+      assertThatThrownBy(() -> driver.launch(Bench.spec(SANDBOX, Isolation.STRONG), TIMEOUT))
           .isInstanceOf(DriverException.Refused.class)
           .hasMessageContaining("isolation strong")
           .hasMessageContaining("/no/runsc is missing");
       assertThat(driver.inspect(SANDBOX, TIMEOUT)).isEmpty();
-      driver.launch(spec(Isolation.STANDARD), TIMEOUT);
+      driver.launch(Bench.spec(SANDBOX, Isolation.STANDARD), TIMEOUT);
     }
   }
 
@@ -255,7 +193,7 @@ class GvisorProbeIT {
     try (LocalDriver driver = driver(OciRuntime.RUNC, broken, UnaryOperator.identity())) {
       assertThat(driver.probe(TIMEOUT)).isEmpty();
 
-      assertThatThrownBy(() -> driver.launch(spec(Isolation.STRONG), TIMEOUT))
+      assertThatThrownBy(() -> driver.launch(Bench.spec(SANDBOX, Isolation.STRONG), TIMEOUT))
           .isInstanceOf(DriverException.Refused.class)
           .hasMessageContaining(Broken.SYSTEM_CALLS.says);
     }
@@ -263,30 +201,10 @@ class GvisorProbeIT {
 
   private static String kernelOf(LocalDriver driver) throws Exception {
     return AgentDialogue.run(
-            driver.connect(SANDBOX, "token", TIMEOUT),
+            driver.connect(SANDBOX, Bench.TOKEN, TIMEOUT),
             "call0000000000000000",
             "cat",
             "/proc/version")
         .text();
-  }
-
-  private static LaunchSpec spec(Isolation isolation) {
-    return new LaunchSpec(
-        SANDBOX,
-        Bench.id("tenant"),
-        "host",
-        new Resources(1000, 192L << 20, 16L << 20, 96),
-        new Boundary(
-            List.of(),
-            List.of(),
-            OptionalLong.empty(),
-            OptionalLong.empty(),
-            OptionalInt.empty(),
-            OptionalInt.empty(),
-            Optional.empty(),
-            isolation),
-        "token",
-        Map.of(),
-        Instant.parse("2100-01-01T00:00:00Z"));
   }
 }

@@ -3,6 +3,7 @@ package dev.foredeck.driver.local;
 import dev.foredeck.core.Id;
 import dev.foredeck.core.driver.Driver;
 import dev.foredeck.core.driver.DriverContract;
+import dev.foredeck.core.driver.DriverException;
 import java.io.IOException;
 import java.util.List;
 import org.junit.jupiter.api.BeforeEach;
@@ -40,9 +41,8 @@ class LocalDriverIT extends DriverContract {
   }
 
   @Override
-  protected void endAgent(Id sandbox) throws IOException {
-    long pid = driver.process(sandbox).orElseThrow().pid();
-    ProcessHandle.of(pid).orElseThrow().destroyForcibly();
+  protected void endAgent(Id sandbox) throws IOException, DriverException {
+    ProcessHandle.of(driver.pid(sandbox)).orElseThrow().destroyForcibly();
   }
 
   @Override

@@ -2,6 +2,7 @@ package dev.foredeck.driver.local;
 
 import dev.foredeck.core.Id;
 import dev.foredeck.core.driver.EscapeContract;
+import dev.foredeck.driver.host.HostPlaces;
 import dev.foredeck.driver.host.UidSlots;
 import dev.foredeck.driver.host.WritablePlaces;
 import java.io.IOException;
@@ -34,14 +35,14 @@ abstract class LocalEscape extends EscapeContract {
 
   @Override
   protected List<Path> hostPaths(Id neighbour) throws IOException {
-    LocalConfig config = bench.config;
-    Path secret = Files.writeString(config.dataDir().resolve("secret"), "secret");
+    HostPlaces places = bench.config.places();
+    Path secret = Files.writeString(places.dataDir().resolve("secret"), "secret");
     return List.of(
         secret,
-        config.dataDir(),
-        config.runDir(),
-        config.socketFolder(neighbour),
-        config.folder(neighbour).path());
+        places.dataDir(),
+        places.runDir(),
+        places.socketFolder(neighbour),
+        places.folder(neighbour).path());
   }
 
   @Override

@@ -2,18 +2,14 @@ package dev.foredeck.driver.local;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
-import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.node.ArrayNode;
 import com.fasterxml.jackson.databind.node.ObjectNode;
+import dev.foredeck.driver.host.HostBench;
+import dev.foredeck.driver.host.HostPlaces;
 import dev.foredeck.driver.host.Trees;
 import java.io.IOException;
-import java.io.UncheckedIOException;
-import java.nio.file.Files;
-import java.nio.file.Path;
 import java.security.SecureRandom;
 import java.time.Duration;
-import java.util.Iterator;
-import java.util.List;
 import java.util.function.UnaryOperator;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
@@ -36,94 +32,51 @@ class ProbeIT {
     try (LocalDriver driver = bench.driver()) {
       assertThat(driver.list(TIMEOUT)).isEmpty();
     }
-    Trees.delete(Broken.unlimited());
+    Trees.delete(HostBench.unlimited());
     bench.close();
   }
 
   /// A broken promise and a part of the sentence that must name it.
   enum Broken {
-    NETWORK("the host's net namespace", config -> without(config, "network")),
-    REACHES_THE_HOST("reaches the host at 127.0.0.1", config -> without(config, "network")),
+    NETWORK("the host's net namespace", Tampering.without("network")),
+    REACHES_THE_HOST("reaches the host at 127.0.0.1", Tampering.without("network")),
     /// The kernel itself refuses to mount this: the runtime fails, and so does the probe.
-    PROCESSES("could not be completed", config -> without(config, "pid")),
-    MESSAGES("ipc namespace", config -> without(config, "ipc")),
-    HOST_NAME("uts namespace", config -> without(withoutHostname(config), "uts")),
-    CGROUPS("cgroup namespace", config -> without(config, "cgroup")),
-    USERS(
-        "users of the host",
+    PROCESSES("could not be completed", Tampering.without("pid")),
+    MESSAGES("ipc namespace", Tampering.without("ipc")),
+    HOST_NAME(
+        "uts namespace",
         config -> {
-          map(config, 100_000);
-          return config;
+          config.remove("hostname");
+          return Tampering.without("uts").apply(config);
         }),
-    CAPABILITIES(
-        "CapBnd",
-        config -> {
-          ((ArrayNode) config.at("/process/capabilities/bounding")).add("CAP_CHOWN");
-          return config;
-        }),
+    CGROUPS("cgroup namespace", Tampering.without("cgroup")),
+    USERS("users of the host", Tampering::withUsersOfTheHost),
+    AGENT("agent runs as user 101000", Tampering::withUsersOfTheHost),
+    CAPABILITIES("CapBnd", Tampering.withCapabilities("bounding")),
     NEW_PRIVILEGES(
         "NoNewPrivs",
         config -> {
           ((ObjectNode) config.get("process")).put("noNewPrivileges", false);
           return config;
         }),
-    SYSTEM_CALLS(
-        "system calls are not filtered",
-        config -> {
-          ((ObjectNode) config.get("linux")).remove("seccomp");
-          return config;
-        }),
-    USER_NAMESPACES(
-        "can make a user namespace",
-        config -> {
-          ((ObjectNode) config.get("linux")).remove("seccomp");
-          return config;
-        }),
-    WRITABLE_ROOT(
-        "/ is mounted writable",
-        config -> {
-          ((ObjectNode) config.get("root")).put("readonly", false);
-          return config;
-        }),
-    WRITABLE_SYSTEM("/usr is mounted writable", config -> option(config, "/usr", "ro", "rw")),
+    SYSTEM_CALLS("system calls are not filtered", Tampering::withoutSystemCallFilter),
+    USER_NAMESPACES("can make a user namespace", Tampering::withoutSystemCallFilter),
+    WRITABLE_ROOT("/ is mounted writable", Tampering::withWritableRoot),
+    WRITABLE_SYSTEM("/usr is mounted writable", Tampering.withOption("/usr", "ro", "rw")),
     WRITABLE_SOCKETS(
-        "/run/foredeck is mounted writable", config -> option(config, "/run/foredeck", "ro", "rw")),
+        "/run/foredeck is mounted writable", Tampering.withOption("/run/foredeck", "ro", "rw")),
     /// The kernel keeps a mount's flags in a user namespace.
-    SETUID("could not be completed", config -> option(config, "/workspace", "nosuid", "suid")),
-    DEVICES("could not be completed", config -> option(config, "/workspace", "nodev", "dev")),
-    MEMORY_LIMIT(
-        "memory limit is",
-        config -> {
-          ((ObjectNode) config.at("/linux/resources")).remove("memory");
-          return config;
-        }),
-    MEMORY_STOP(
-        "is not stopped",
-        config -> {
-          ((ObjectNode) config.at("/linux/resources")).remove("memory");
-          return config;
-        }),
-    PIDS(
-        "pids limit is",
-        config -> {
-          ((ObjectNode) config.at("/linux/resources")).remove("pids");
-          return config;
-        }),
-    CPU(
-        "cpu limit is",
-        config -> {
-          ((ObjectNode) config.at("/linux/resources")).remove("cpu");
-          return config;
-        }),
+    SETUID("could not be completed", Tampering.withOption("/workspace", "nosuid", "suid")),
+    DEVICES("could not be completed", Tampering.withOption("/workspace", "nodev", "dev")),
+    MEMORY_LIMIT("memory limit is", Tampering.withoutLimit("memory")),
+    MEMORY_STOP("is not stopped", Tampering.withoutLimit("memory")),
+    PIDS("pids limit is", Tampering.withoutLimit("pids")),
+    CPU("cpu limit is", Tampering.withoutLimit("cpu")),
     DISK(
         "more than its limit",
         config -> {
           // The workspace on the host's disk instead of its own.
-          for (JsonNode mount : config.withArray("mounts")) {
-            if (mount.path("destination").asText().equals("/workspace")) {
-              ((ObjectNode) mount).put("source", unlimited().toString());
-            }
-          }
+          Tampering.mount(config, "/workspace").put("source", HostBench.unlimited().toString());
           return config;
         }),
     NO_AGENT(
@@ -141,53 +94,6 @@ class ProbeIT {
     Broken(String says, UnaryOperator<ObjectNode> tamper) {
       this.says = says;
       this.tamper = tamper;
-    }
-
-    /// A folder that everybody may write to, on a file system without a limit.
-    private static Path unlimited() {
-      try {
-        Path folder = Path.of("/tmp", "foredeck-unlimited-" + ProcessHandle.current().pid());
-        Files.createDirectories(folder);
-        Files.setAttribute(folder, "unix:mode", 01777);
-        return folder;
-      } catch (IOException e) {
-        throw new UncheckedIOException(e);
-      }
-    }
-
-    private static ObjectNode without(ObjectNode config, String namespace) {
-      Iterator<JsonNode> all = config.at("/linux/namespaces").iterator();
-      while (all.hasNext()) {
-        if (all.next().path("type").asText().equals(namespace)) {
-          all.remove();
-        }
-      }
-      return config;
-    }
-
-    private static ObjectNode withoutHostname(ObjectNode config) {
-      config.remove("hostname");
-      return config;
-    }
-
-    private static void map(ObjectNode config, int first) {
-      for (String mapping : List.of("uidMappings", "gidMappings")) {
-        ((ObjectNode) config.at("/linux/" + mapping + "/0")).put("hostID", first);
-      }
-    }
-
-    private static ObjectNode option(ObjectNode config, String at, String from, String to) {
-      for (JsonNode mount : config.withArray("mounts")) {
-        if (mount.path("destination").asText().equals(at)) {
-          ArrayNode options = (ArrayNode) mount.get("options");
-          for (int i = 0; i < options.size(); i++) {
-            if (options.get(i).asText().equals(from)) {
-              options.set(i, to);
-            }
-          }
-        }
-      }
-      return config;
     }
   }
 
@@ -209,17 +115,18 @@ class ProbeIT {
 
   @Test
   void aMissingRuntimeIsNamedWithWhatInstallsIt() {
-    LocalConfig config = bench.config;
+    HostPlaces places = bench.config.places();
     LocalConfig without =
         new LocalConfig(
-            config.dataDir(),
-            config.runDir(),
-            config.uidSlots(),
-            config.dataDir(),
+            new HostPlaces(
+                places.dataDir(),
+                places.runDir(),
+                places.uidSlots(),
+                places.dataDir(),
+                places.maxSandboxes(),
+                places.minFreeBytes()),
             new OciRuntime("no-such-runtime"),
-            config.strongRuntime(),
-            config.maxSandboxes(),
-            config.minFreeBytes());
+            bench.config.strongRuntime());
     try (LocalDriver driver = new LocalDriver(without, new SecureRandom())) {
       assertThat(driver.probe(TIMEOUT))
           .anyMatch(f -> f.contains("no-such-runtime") && f.contains("apt-get install runc"))

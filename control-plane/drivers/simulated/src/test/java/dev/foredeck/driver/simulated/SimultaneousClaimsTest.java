@@ -4,12 +4,12 @@ import static org.assertj.core.api.Assertions.assertThat;
 
 import dev.foredeck.core.Id;
 import dev.foredeck.core.Ids;
-import dev.foredeck.core.Limits;
 import dev.foredeck.core.gate.Call;
 import dev.foredeck.core.gate.CallStatus;
 import dev.foredeck.core.kit.ControlPlane;
 import dev.foredeck.core.kit.FakeGateway;
 import dev.foredeck.core.kit.ShiftedClock;
+import dev.foredeck.core.kit.TestLimits;
 import dev.foredeck.core.kit.World;
 import dev.foredeck.core.pool.PoolSetting;
 import dev.foredeck.core.pool.PoolSize;
@@ -59,7 +59,7 @@ final class SimultaneousClaimsTest {
             World.POOL_PACE,
             clock,
             new Ids(clock, new Random(7)),
-            limits(),
+            TestLimits.with(Map.of("sandboxesPerTenant", MANY, "sandboxesPerOwner", MANY)),
             ControlPlane.IMPATIENT);
     plane.pools.start();
     try (var threads = Executors.newVirtualThreadPerTaskExecutor()) {
@@ -101,36 +101,5 @@ final class SimultaneousClaimsTest {
       plane.pools.close();
       driver.close();
     }
-  }
-
-  private static Limits limits() {
-    Limits d = Limits.DEFAULT;
-    return new Limits(
-        d.bodyBytes(),
-        d.jsonDepth(),
-        d.headerBytes(),
-        d.uploadBytes(),
-        d.inlineFiles(),
-        d.inlineFileBytes(),
-        d.envEntries(),
-        d.labels(),
-        d.labelBytes(),
-        d.outputs(),
-        d.inlineOutputBytes(),
-        d.outputFileBytes(),
-        d.resultTailBytes(),
-        d.callOutputBytes(),
-        MANY,
-        MANY,
-        d.callsPerSandbox(),
-        d.feeds(),
-        d.feedsPerTenant(),
-        d.requests(),
-        d.launches(),
-        d.pageSize(),
-        d.defaultTtl(),
-        d.maxTtl(),
-        d.defaultTimeout(),
-        d.grace());
   }
 }

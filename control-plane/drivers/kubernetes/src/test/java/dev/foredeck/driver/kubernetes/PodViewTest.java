@@ -1,0 +1,56 @@
+package dev.foredeck.driver.kubernetes;
+
+import static org.assertj.core.api.Assertions.assertThat;
+
+import io.fabric8.kubernetes.api.model.Pod;
+import io.fabric8.kubernetes.api.model.PodBuilder;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
+
+class PodViewTest {
+  @ParameterizedTest
+  @ValueSource(
+      strings = {
+        "0/1 nodes are available: 1 Insufficient memory. preemption: 0/1 nodes are available: 1 No"
+            + " preemption victims found for incoming pod.",
+        "0/3 nodes are available: 1 node(s) had untolerated taint(s), 2 Insufficient cpu.",
+        "0/1 nodes are available: 1 Too many pods.",
+      })
+  void nodesThatAreTakenUpAreNoRoom(String message) {
+    assertThat(PodView.noRoom(unscheduled(message)))
+        .hasValueSatisfying(
+            full -> assertThat(full).hasMessage("the cluster has no node for it: " + message));
+  }
+
+  @ParameterizedTest
+  @ValueSource(
+      strings = {
+        "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector.",
+        "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims.",
+        "",
+      })
+  void whatGivingUpAnotherPodWouldNotMendIsNot(String message) {
+    assertThat(PodView.noRoom(unscheduled(message))).isEmpty();
+  }
+
+  @Test
+  void aPodThatNobodyHasLookedAtIsNot() {
+    assertThat(PodView.noRoom(new PodBuilder().build())).isEmpty();
+    assertThat(PodView.noRoom(new PodBuilder().withNewStatus().endStatus().build())).isEmpty();
+  }
+
+  private static Pod unscheduled(String message) {
+    return new PodBuilder()
+        .withNewStatus()
+        .withPhase("Pending")
+        .addNewCondition()
+        .withType("PodScheduled")
+        .withStatus("False")
+        .withReason("Unschedulable")
+        .withMessage(message)
+        .endCondition()
+        .endStatus()
+        .build();
+  }
+}
