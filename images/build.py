@@ -48,9 +48,7 @@ SANDBOX = (
     'echo "sandbox:x:1000:" >> "$1/etc/group" && '
     'mkdir -p "$1/workspace" "$1/run/foredeck" "$1/opt/foredeck/agent" && chown 1000:1000 "$1/workspace"'
 )
-# The kubelet puts a file that everybody may write to, without a limit, into every container. A pod has it here, where the sandbox's user cannot get.
-SEALED = 'install -d -m 0700 "$1/sealed" && install -m 0600 /dev/null "$1/sealed/message"'
-BASE = ["bash", "ca-certificates", "curl", "git", "python3"]
+BASE = ["bash", "ca-certificates", "curl", "git", "procps", "python3"]
 
 
 def debian(variant, packages, setup=()):
@@ -60,7 +58,7 @@ def debian(variant, packages, setup=()):
 
 IMAGES = {
     "agent": {
-        "layers": [debian("extract", ["busybox-static"], [SEALED]), {"kind": "folder", "from": "sandbox-agent/agent/target/bundle", "to": ""}],
+        "layers": [debian("extract", ["busybox-static"]), {"kind": "folder", "from": "sandbox-agent/agent/target/bundle", "to": ""}],
         "config": {},
         "about": "the sandbox agent's runtime, for an image volume or an init container",
     },
@@ -75,7 +73,7 @@ IMAGES = {
     "base": {
         "layers": [debian("minbase", BASE, [SANDBOX])],
         "config": {"User": "1000:1000", "WorkingDir": "/workspace", "Cmd": ["/bin/bash"]},
-        "about": "Debian slim with git, curl and python3",
+        "about": "Debian slim with git, curl, procps and python3",
     },
     "python": {
         "layers": [debian("minbase", BASE + ["python3-matplotlib", "python3-numpy", "python3-pandas"], [SANDBOX])],
@@ -314,6 +312,11 @@ def build(name, out, fresh):
     return reference, target
 
 
+def in_docker(reference):
+    """Its tag names the content: an image that is there is this one."""
+    return subprocess.run(["docker", "image", "inspect", reference], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=60).returncode == 0
+
+
 def default_out():
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     return pathlib.Path(cache) / "foredeck" / "images"
@@ -336,7 +339,7 @@ def main():
         fcntl.flock(lock, fcntl.LOCK_EX)
         for name in names:
             reference, target = build(name, options.out, options.fresh)
-            if options.docker:
+            if options.docker and not in_docker(reference):
                 run(["docker", "load", "--quiet", "--input", str(target)], 600)
             print(name, reference, target.stat().st_size, target, flush=True)
 
