@@ -57,6 +57,13 @@ final class SandboxPod {
   static final String TOKEN_SHA_256 = "FOREDECK_TOKEN_SHA256";
 
   private static final String AGENT_HOME = "/opt/foredeck/agent";
+
+  /// What the kubelet's file for a container's last words is mounted in. It makes one on the node's
+  /// disk for every container, writable for everybody and without a limit. The firewall, which is
+  /// root, puts it into a folder that the sandbox's user cannot enter.
+  private static final String LAST_WORDS = "/run/foredeck/last-words";
+
+  private static final long LAST_WORDS_BYTES = 64 << 10;
   private static final long USER = 1000;
   private static final long FIREWALL_MEMORY_BYTES = 64L << 20;
 
@@ -126,6 +133,10 @@ final class SandboxPod {
     List<Container> before = new ArrayList<>();
     if (config.isolation() == Isolation.POD_FIREWALL) {
       before.add(firewall(spec, gvisor));
+      EmptyDirVolumeSource memory =
+          new EmptyDirVolumeSource("Memory", new Quantity(String.valueOf(LAST_WORDS_BYTES)));
+      volumes.add(new VolumeBuilder().withName("last-words").withEmptyDir(memory).build());
+      mounts.add(mount("last-words", LAST_WORDS, true));
     }
     volumes.add(agent());
     mounts.add(mount("agent", AGENT_HOME, true));
@@ -347,7 +358,11 @@ final class SandboxPod {
   ///   sandbox's alone
   private Container main(
       LaunchSpec spec, Template template, boolean countsProcesses, List<VolumeMount> mounts) {
-    return new ContainerBuilder()
+    ContainerBuilder container = new ContainerBuilder();
+    if (config.isolation() == Isolation.POD_FIREWALL) {
+      container.withTerminationMessagePath(LAST_WORDS + "/sealed/message");
+    }
+    return container
         .withName(CONTAINER)
         .withImage(template.image())
         .withImagePullPolicy("IfNotPresent")
@@ -416,6 +431,7 @@ final class SandboxPod {
             env("FOREDECK_AGENT_PORT", String.valueOf(KubernetesConfig.AGENT_PORT)),
             env("FOREDECK_ADMIT", admit(config)))
         .withResources(exactly(spec.resources().cpuMillis(), FIREWALL_MEMORY_BYTES))
+        .withVolumeMounts(mount("last-words", LAST_WORDS, false))
         .withSecurityContext(
             new SecurityContextBuilder()
                 .withRunAsUser(0L)

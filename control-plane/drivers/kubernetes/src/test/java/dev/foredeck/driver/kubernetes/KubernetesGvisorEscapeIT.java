@@ -22,4 +22,9 @@ class KubernetesGvisorEscapeIT extends PodEscape {
   protected Filter filter() {
     return Filter.OF_ITS_OWN_KERNEL;
   }
+
+  @Override
+  protected Sysfs sysfs() {
+    return Sysfs.OF_ITS_OWN_KERNEL;
+  }
 }

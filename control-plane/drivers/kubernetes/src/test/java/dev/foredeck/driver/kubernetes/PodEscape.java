@@ -13,11 +13,10 @@ import java.util.EnumSet;
 import java.util.List;
 import java.util.Optional;
 import java.util.Set;
-import java.util.regex.Pattern;
 import org.junit.jupiter.api.Timeout;
 
-/// What must not work in a pod. Its workspace is memory, so that its limit is a hard one: what a
-/// sandbox on the node's disk meets is a fault, and among those ([FaultsIT]).
+/// What must not work in a pod. Its workspace is memory, so that its limit is a hard one: a sandbox
+/// that fills its share of the node's disk is evicted, which is a fault and tested among those.
 @Timeout(60)
 abstract class PodEscape extends EscapeContract {
   private static final int KUBELET_PORT = 10_250;
@@ -76,12 +75,7 @@ abstract class PodEscape extends EscapeContract {
     return new AgentDoor.Listens(KubernetesConfig.AGENT_PORT);
   }
 
-  @Override
-  protected Filter filter() {
-    return Filter.THE_RUNTIMES;
-  }
-
-  /// Half a core: three sandboxes are more than the cores of a small node.
+  /// Less than half a core: three sandboxes are more than the cores of a small node.
   @Override
   protected LaunchSpec spec(Id id, String token) {
     LaunchSpec spec = super.spec(id, token);
@@ -97,15 +91,8 @@ abstract class PodEscape extends EscapeContract {
         spec.expiresAt());
   }
 
-  /// Beside the usual: message queues, which are memory of this sandbox's own and few
-  /// (RLIMIT_MSGQUEUE). The runtime mounts them in every pod.
   @Override
-  protected Pattern writableFiles() {
-    return Pattern.compile(super.writableFiles() + "|/dev/mqueue");
-  }
-
-  @Override
-  protected Sysfs sysfs() {
-    return Sysfs.READ_ONLY;
+  protected Disk disk() {
+    return Disk.MEMORY;
   }
 }
