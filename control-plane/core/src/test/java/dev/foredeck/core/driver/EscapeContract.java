@@ -203,6 +203,12 @@ public abstract class EscapeContract implements ContractReport.Subject {
     return List.of("/workspace", "/tmp", "/var/tmp", "/dev/shm");
   }
 
+  /// Folders with something mounted in them that everybody could write to, and that therefore
+  /// nobody but the sandbox's root may enter.
+  protected List<String> sealedFolders() {
+    return List.of();
+  }
+
   /// Single files, beneath none of the writable folders, that a program may open for writing:
   /// devices that keep nothing, and sockets of this sandbox's own, where connecting is all that can
   /// be done. A backend that adds one says why.
@@ -247,7 +253,7 @@ public abstract class EscapeContract implements ContractReport.Subject {
       return switch (this) {
         case OURS -> Set.of();
         case THE_RUNTIMES ->
-            Set.of("ptrace", "process_vm_readv", "process_vm_writev", "name_to_handle_at", "kcmp");
+            Set.of("ptrace", "process_vm_readv", "process_vm_writev", "name_to_handle_at");
         case OF_ITS_OWN_KERNEL ->
             Set.of(
                 "ptrace",
@@ -606,6 +612,13 @@ public abstract class EscapeContract implements ContractReport.Subject {
                 // Devices that gVisor's kernel makes itself; mounting what the one serves, and
                 // giving the other an address, needs capabilities.
                 || (kernel() == Kernel.OWN && path.matches("/dev/(fuse|net/tun)")));
+    for (String folder : sealedFolders()) {
+      assertThat(sh("cut -d' ' -f5 /proc/self/mountinfo | grep -c ^$1/", folder).text())
+          .as("something is mounted there")
+          .isEqualTo("1\n");
+      fails(sh("ls $1", folder));
+      fails(sh("unshare --user --map-root-user ls $1", folder));
+    }
   }
 
   @ParameterizedTest

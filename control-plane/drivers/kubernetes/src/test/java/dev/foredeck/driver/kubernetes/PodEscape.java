@@ -95,4 +95,9 @@ abstract class PodEscape extends EscapeContract {
   protected Disk disk() {
     return Disk.MEMORY;
   }
+
+  @Override
+  protected List<String> sealedFolders() {
+    return List.of("/run/foredeck/last-words/sealed");
+  }
 }
