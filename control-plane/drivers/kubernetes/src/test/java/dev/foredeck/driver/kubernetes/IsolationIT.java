@@ -94,14 +94,6 @@ class IsolationIT {
                 new RuntimeClassBuilder()
                     .withNewMetadata()
                     .withName(name)
-                    // Gone with the test's namespace, however the test ends.
-                    .addNewOwnerReference()
-                    .withApiVersion("v1")
-                    .withKind("Namespace")
-                    .withName(name)
-                    .withUid(
-                        cluster.client.namespaces().withName(name).get().getMetadata().getUid())
-                    .endOwnerReference()
                     .endMetadata()
                     .withHandler("runc")
                     .build())
