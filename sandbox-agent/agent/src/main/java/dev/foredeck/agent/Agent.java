@@ -31,6 +31,7 @@ public final class Agent {
       System.exit(EXIT_SETTINGS);
       return;
     }
+    Children.holdTo(settings.pids());
     run(settings);
   }
 

@@ -45,6 +45,21 @@ final class Children {
     }
   }
 
+  /// Lowers this process's own limit of processes, for good, to the sandbox's: what it starts can
+  /// then never have more, also where no cgroup counts processes. They count by user, so that user
+  /// must be this sandbox's alone.
+  ///
+  /// @param pids the sandbox's limit of processes; 0 when it is not known
+  static void holdTo(int pids) throws KernelException {
+    if (pids > 0) {
+      Kernel.ResourceLimit own = Kernel.limit(0, Kernel.RLIMIT_NPROC);
+      // As unsigned numbers: no limit is -1.
+      if (Long.compareUnsigned(own.hard(), pids) > 0) {
+        Kernel.setLimit(0, Kernel.RLIMIT_NPROC, new Kernel.ResourceLimit(pids, pids));
+      }
+    }
+  }
+
   /// Starts a program.
   ///
   /// @param onExit called once, by the reaper, without a lock
@@ -64,7 +79,7 @@ final class Children {
 
   /// A child inherits the soft limit with which the agent starts it. That it could raise it again
   /// before its hard limit is lowered, and then take the headroom, is a race that only harms its
-  /// own sandbox: the cgroup's limit holds in any case.
+  /// own sandbox: the limit of [#holdTo] holds in any case.
   private static int spawnLimited(Kernel.Program program, Kernel.ResourceLimit limit)
       throws KernelException {
     Kernel.ResourceLimit own = Kernel.limit(0, Kernel.RLIMIT_NPROC);

@@ -50,6 +50,10 @@ final class Kernel {
   static final int POLLOUT = 4;
 
   static final int SIGKILL = 9;
+
+  /// In the low byte of a wait status: the child has not exited.
+  private static final int STOPPED = 0x7f;
+
   static final int SIGTERM = 15;
   static final int SIGCHLD = 17;
   static final int SIGCONT = 18;
@@ -462,7 +466,8 @@ final class Kernel {
   /// @param signal that ended it, or 0
   record Exit(int code, int signal, long cpuMicros, long peakMemoryBytes) {}
 
-  /// Collects an exited child.
+  /// Collects an exited child. One that asked to be traced by us, who trace nobody, and then met a
+  /// signal, stands still for ever and is no exited one: it is killed.
   ///
   /// @return null when the pid is no exited child
   static @Nullable Exit collect(int pid) throws KernelException {
@@ -477,6 +482,10 @@ final class Kernel {
         return null;
       }
       int word = status.get(JAVA_INT, 0);
+      if ((word & 0xff) == STOPPED) {
+        kill(pid, SIGKILL);
+        return null;
+      }
       int signal = word & 0x7f;
       long seconds = usage.get(JAVA_LONG, 0) + usage.get(JAVA_LONG, 16);
       long micros = usage.get(JAVA_LONG, 8) + usage.get(JAVA_LONG, 24);

@@ -1,6 +1,8 @@
 package dev.foredeck.agent;
 
+import java.io.FileInputStream;
 import java.io.IOException;
+import java.io.InputStream;
 import java.net.ConnectException;
 import java.net.DatagramPacket;
 import java.net.DatagramSocket;
@@ -10,6 +12,7 @@ import java.net.InetSocketAddress;
 import java.net.NetworkInterface;
 import java.net.PortUnreachableException;
 import java.net.Socket;
+import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.HexFormat;
@@ -24,9 +27,13 @@ import java.util.concurrent.Future;
 ///
 /// Arguments: `tcp/ADDRESS/PORT` or `udp/ADDRESS/PORT` (asked as a name server). One line for each:
 /// `answers TARGET` or `silent TARGET`. A refusal is an answer: packets went there and back.
-/// Without arguments: the sandbox's own addresses, one a line.
+/// `file/PATH` asks what a sandbox sees of its kernel: `holds file/PATH CONTENT`, as one line and
+/// cut to 400 characters, or `silent file/PATH`. Without arguments: the sandbox's own addresses,
+/// one a line.
 final class Knock {
   private static final int WAIT_MILLIS = 3_000;
+  private static final String FILE = "file/";
+  private static final int FILE_BYTES = 400;
 
   /// A question for the root's name servers.
   private static final byte[] QUESTION =
@@ -43,15 +50,27 @@ final class Knock {
       return;
     }
     try (ExecutorService threads = Executors.newVirtualThreadPerTaskExecutor()) {
-      List<Callable<Boolean>> tries = new ArrayList<>();
+      List<Callable<String>> tries = new ArrayList<>();
       for (String target : targets) {
-        tries.add(() -> answers(target.split("/", 3)));
+        tries.add(() -> target.startsWith(FILE) ? file(target) : door(target));
       }
-      List<Future<Boolean>> answers = threads.invokeAll(tries);
-      for (int i = 0; i < targets.length; i++) {
-        System.out.println((answers.get(i).get() ? "answers " : "silent ") + targets[i]);
+      for (Future<String> said : threads.invokeAll(tries)) {
+        System.out.println(said.get());
       }
     }
+  }
+
+  private static String file(String target) {
+    try (InputStream file = new FileInputStream(target.substring(FILE.length() - 1))) {
+      String content = new String(file.readNBytes(FILE_BYTES), StandardCharsets.UTF_8);
+      return "holds " + target + " " + content.strip().replaceAll("\\s+", " ");
+    } catch (IOException _) {
+      return "silent " + target;
+    }
+  }
+
+  private static String door(String target) throws IOException {
+    return (answers(target.split("/", 3)) ? "answers " : "silent ") + target;
   }
 
   private static List<NetworkInterface> interfaces() throws IOException {

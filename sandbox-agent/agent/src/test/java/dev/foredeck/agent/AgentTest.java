@@ -97,6 +97,16 @@ class AgentTest {
   }
 
   @Test
+  void whoAsksToBeTracedIsEnded() throws IOException {
+    String script =
+        "import ctypes, os; ctypes.CDLL(None).ptrace(0, 0, 0, 0); os.kill(os.getpid(), 18);"
+            + " print('goes on')";
+    Followed followed = run("exec python3 -c \"" + script + "\"");
+    assertThat(followed.text()).isEmpty();
+    assertThat(followed.ended().signal()).isEqualTo(9);
+  }
+
+  @Test
   void givesNothingButTheEnvironmentThatWasAskedFor() throws IOException {
     Followed followed = run(process(newCallId(), 60_000, 0, "env"));
     assertThat(followed.text().lines())

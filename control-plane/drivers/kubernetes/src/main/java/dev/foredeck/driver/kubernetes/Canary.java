@@ -8,6 +8,7 @@ import dev.foredeck.core.driver.LaunchSpec;
 import dev.foredeck.driver.host.Deadline;
 import dev.foredeck.driver.host.Watchdog;
 import dev.foredeck.policy.Boundary;
+import dev.foredeck.policy.Isolation;
 import dev.foredeck.protocol.Connection;
 import dev.foredeck.protocol.Message;
 import java.io.ByteArrayOutputStream;
@@ -19,6 +20,8 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
+import java.util.OptionalInt;
+import java.util.OptionalLong;
 
 /// A sandbox of the probe's own, made as any other, in which the agent's bundle knocks at doors.
 final class Canary implements AutoCloseable {
@@ -31,9 +34,26 @@ final class Canary implements AutoCloseable {
   private final LaunchSpec spec;
 
   /// @param until after this the cluster ends it by itself
-  Canary(KubernetesDriver driver, Id id, Id tenant, String token, String template, Instant until) {
+  Canary(
+      KubernetesDriver driver,
+      Id id,
+      Id tenant,
+      String token,
+      String template,
+      Isolation isolation,
+      Instant until) {
+    Boundary boundary =
+        new Boundary(
+            List.of(),
+            List.of(),
+            OptionalLong.empty(),
+            OptionalLong.empty(),
+            OptionalInt.empty(),
+            OptionalInt.empty(),
+            Optional.empty(),
+            isolation);
     this.driver = driver;
-    this.spec = new LaunchSpec(id, tenant, template, SMALL, Boundary.NONE, token, Map.of(), until);
+    this.spec = new LaunchSpec(id, tenant, template, SMALL, boundary, token, Map.of(), until);
   }
 
   LaunchSpec spec() {

@@ -5,7 +5,9 @@ import dev.foredeck.core.driver.BackendState;
 import dev.foredeck.core.driver.BackendState.Status;
 import dev.foredeck.core.driver.DriverException;
 import dev.foredeck.driver.host.Deadline;
-import dev.foredeck.driver.kubernetes.KubernetesConfig.Isolation;
+import dev.foredeck.policy.Isolation;
+import io.fabric8.kubernetes.api.model.Node;
+import io.fabric8.kubernetes.api.model.NodeSystemInfo;
 import io.fabric8.kubernetes.api.model.Pod;
 import io.fabric8.kubernetes.api.model.PodBuilder;
 import io.fabric8.kubernetes.api.model.Service;
@@ -22,6 +24,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.random.RandomGenerator;
+import java.util.regex.Pattern;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
@@ -32,6 +35,14 @@ final class IsolationProbe {
   private static final Logger LOG = LoggerFactory.getLogger(IsolationProbe.class);
   private static final Duration CANARY_LIFE = Duration.ofMinutes(5);
   private static final Duration IN_FORCE = Duration.ofSeconds(10);
+  private static final String VERSION = "file/proc/version";
+  private static final String BOOT_ID = "file/proc/sys/kernel/random/boot_id";
+  private static final String UID_MAP = "file/proc/self/uid_map";
+
+  /// What gVisor's kernel calls itself, in releases before 2026 by a date that never changes.
+  private static final Pattern GVISOR =
+      Pattern.compile("gvisor|^Linux version 4\\.4\\.0 .*Jan 10 15:06:54 PST 2016");
+
   private static final String METADATA = "169.254.169.254";
   private static final String ELSEWHERE = "1.1.1.1";
   private static final int KUBELET_PORT = 10_250;
@@ -62,20 +73,53 @@ final class IsolationProbe {
     this.random = random;
   }
 
+  /// What makes two templates' pods differ in what holds them in.
+  private record Kind(Optional<String> runtimeClass, boolean userNamespace) {}
+
   /// One sentence for each promise that does not hold.
   List<String> run(Duration timeout) {
     Deadline deadline = Deadline.in(timeout);
+    return findings(
+        "whether sandboxes are isolated could not be found out",
+        findings -> {
+          removeOldCanaries(deadline);
+          Map<Kind, String> kinds = new LinkedHashMap<>();
+          config
+              .templates()
+              .forEach((name, t) ->
+                  kinds.putIfAbsent(new Kind(t.runtimeClass(), t.userNamespace()), name));
+          for (String template : kinds.values()) {
+            knock(template, Isolation.STANDARD, deadline, findings);
+          }
+        });
+  }
+
+  /// The same of `boundary.isolation: strong`: whether it is what it says, and as closed as any
+  /// other.
+  List<String> runStrong(Duration timeout) {
+    Deadline deadline = Deadline.in(timeout);
+    if (config.strong().isEmpty()) {
+      return List.of(
+          "this deployment has no RuntimeClass for it (strong.runtimeClass of the templates).");
+    }
+    return findings(
+        "whether it holds could not be found out",
+        findings -> {
+          String template = config.templates().keySet().iterator().next();
+          knock(template, Isolation.STRONG, deadline, findings);
+        });
+  }
+
+  private interface Search {
+    void run(List<String> findings) throws DriverException;
+  }
+
+  private static List<String> findings(String failed, Search search) {
     List<String> findings = new ArrayList<>();
     try {
-      removeOldCanaries(deadline);
-      // One template for each kind of runtime: the rules are not the same in all of them.
-      Map<Optional<String>, String> kinds = new LinkedHashMap<>();
-      config.templates().forEach((name, t) -> kinds.putIfAbsent(t.runtimeClass(), name));
-      for (String template : kinds.values()) {
-        knock(template, deadline, findings);
-      }
+      search.run(findings);
     } catch (DriverException e) {
-      findings.add("whether sandboxes are isolated could not be found out: " + e.getMessage());
+      findings.add(failed + ": " + e.getMessage());
     }
     return findings;
   }
@@ -88,11 +132,11 @@ final class IsolationProbe {
     }
   }
 
-  private void knock(String template, Deadline deadline, List<String> findings)
+  private void knock(String template, Isolation isolation, Deadline deadline, List<String> findings)
       throws DriverException {
-    try (Canary one = canary(template);
-        Canary two = canary(template)) {
-      if (config.isolation() == Isolation.POD_FIREWALL) {
+    try (Canary one = canary(template, isolation);
+        Canary two = canary(template, isolation)) {
+      if (config.isolation() == KubernetesConfig.Isolation.POD_FIREWALL) {
         admissionFinding(one, deadline).ifPresent(findings::add);
       }
       one.launch(deadline);
@@ -106,7 +150,7 @@ final class IsolationProbe {
               + "/"
               + config.gateway().getPort();
       Map<String, String> forbidden = forbidden(first, second, two.knock(List.of(), deadline));
-      List<String> targets = new ArrayList<>(List.of(own, gateway));
+      List<String> targets = new ArrayList<>(List.of(own, gateway, VERSION, BOOT_ID, UID_MAP));
       targets.addAll(forbidden.keySet());
       List<String> said = one.knock(targets, deadline);
       LOG.debug("the canary of {} said {}", template, said);
@@ -121,6 +165,12 @@ final class IsolationProbe {
                 + " does not answer from a sandbox of template "
                 + template);
       }
+      // As we ask for it: the pod that came of it may not say so.
+      boolean namespace = Boolean.FALSE.equals(pods.of(one.spec()).getSpec().getHostUsers());
+      usersFinding(template, namespace, said).ifPresent(findings::add);
+      if (isolation == Isolation.STRONG) {
+        kernelFinding(first, said).ifPresent(findings::add);
+      }
       forbidden.forEach((target, what) -> {
         if (!said.contains("silent " + target)) {
           findings.add(
@@ -130,7 +180,68 @@ final class IsolationProbe {
     }
   }
 
-  private Canary canary(String template) {
+  private static String holds(List<String> said, String file) {
+    String begin = "holds " + file + " ";
+    return said.stream()
+        .filter(line -> line.startsWith(begin))
+        .map(line -> line.substring(begin.length()))
+        .findFirst()
+        .orElse("");
+  }
+
+  /// A cluster that knows no user namespaces drops the wish for one in silence. Processes are
+  /// counted by user, so that sandboxes without one would be held to one number together.
+  private static Optional<String> usersFinding(String template, boolean wanted, List<String> said) {
+    if (!wanted) {
+      return Optional.empty();
+    }
+    String map = holds(said, UID_MAP);
+    return map.matches("0 [1-9][0-9]* [0-9]+")
+        ? Optional.empty()
+        : Optional.of(
+            "a sandbox of template "
+                + template
+                + " has no user namespace of its own (its map of users is '"
+                + PodView.text(map)
+                + "'): its processes cannot be counted apart from others' on its node"
+                + " (userNamespace: false makes do without)");
+  }
+
+  /// That a kernel of their own serves these sandboxes.
+  private Optional<String> kernelFinding(Pod pod, List<String> said) throws DriverException.Failed {
+    KubernetesConfig.StrongRuntime strong = config.strong().orElseThrow();
+    String name = "RuntimeClass " + strong.runtimeClass();
+    String version = holds(said, VERSION);
+    String boot = holds(said, BOOT_ID);
+    if (version.isEmpty() || boot.isEmpty()) {
+      return Optional.of("a sandbox of " + name + " does not say which kernel it runs on.");
+    }
+    NodeSystemInfo node = node(pod.getSpec().getNodeName());
+    if (boot.equals(node.getBootID())
+        || version.startsWith("Linux version " + node.getKernelVersion() + " ")) {
+      return Optional.of("a sandbox of " + name + " runs on its node's kernel: " + version);
+    }
+    if (strong.gvisor() && !GVISOR.matcher(version).find()) {
+      return Optional.of(
+          "a sandbox of " + name + " does not run on gVisor, but on another kernel: " + version);
+    }
+    return Optional.empty();
+  }
+
+  private NodeSystemInfo node(String name) throws DriverException.Failed {
+    try {
+      Node node = client.nodes().withName(name).get();
+      if (node == null) {
+        throw new DriverException.Failed("the cluster does not know the node " + name);
+      }
+      return node.getStatus().getNodeInfo();
+    } catch (KubernetesClientException e) {
+      throw new DriverException.Failed(
+          "which kernel the node " + name + " has cannot be read: " + Api.said(e), e);
+    }
+  }
+
+  private Canary canary(String template, Isolation isolation) {
     Ids ids = new Ids(clock, random);
     return new Canary(
         canaries,
@@ -138,6 +249,7 @@ final class IsolationProbe {
         ids.tenant(),
         Long.toHexString(random.nextLong()) + Long.toHexString(random.nextLong()),
         template,
+        isolation,
         clock.instant().plus(CANARY_LIFE));
   }
 

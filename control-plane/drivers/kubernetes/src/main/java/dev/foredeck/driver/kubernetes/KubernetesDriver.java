@@ -55,6 +55,9 @@ public final class KubernetesDriver implements Driver {
   private final Routes routes;
   private final WriteRate writes = new WriteRate();
 
+  /// Empty where strong isolation was proven.
+  private volatile String strongRefusal = "the driver has not been probed";
+
   /// What the operator says of the cluster to use, apart from KUBECONFIG.
   ///
   /// @param templates the text of the file of templates ([Templates])
@@ -160,8 +163,30 @@ public final class KubernetesDriver implements Driver {
     }
     try (KubernetesDriver canaries =
         new KubernetesDriver(config, client, tls, clock, random, SandboxPod.Role.CANARY)) {
-      return new IsolationProbe(config, client, canaries, canaries.pods, clock, random)
-          .run(timeout);
+      IsolationProbe probe =
+          new IsolationProbe(config, client, canaries, canaries.pods, clock, random);
+      List<String> findings = probe.run(left(deadline));
+      if (findings.isEmpty()) {
+        strongRefusal = String.join(" ", probe.runStrong(left(deadline)));
+      }
+      return findings;
+    }
+  }
+
+  private static Duration left(Deadline deadline) {
+    return Duration.ofNanos(Math.max(1, deadline.remainingNanos()));
+  }
+
+  /// Canaries are how it is found out.
+  private void checkIsolation(LaunchSpec spec) throws DriverException.Refused {
+    String refusal = strongRefusal;
+    if (role == SandboxPod.Role.SANDBOX
+        && spec.boundary().isolation() == dev.foredeck.policy.Isolation.STRONG
+        && !refusal.isEmpty()) {
+      throw new DriverException.Refused(
+          "the kubernetes driver cannot give isolation strong (boundary.isolation) on this cluster:"
+              + " "
+              + refusal);
     }
   }
 
@@ -193,6 +218,7 @@ public final class KubernetesDriver implements Driver {
   @Override
   public void launch(LaunchSpec spec, Duration timeout) throws DriverException {
     Deadline deadline = Deadline.in(timeout);
+    checkIsolation(spec);
     Pod pod = pods.of(spec);
     seen.awaitFirstList(deadline);
     Optional<Pod> before = seen.get(spec.sandbox());

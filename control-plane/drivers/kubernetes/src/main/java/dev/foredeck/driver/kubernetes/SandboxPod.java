@@ -57,6 +57,13 @@ final class SandboxPod {
   static final String TOKEN_SHA_256 = "FOREDECK_TOKEN_SHA256";
 
   private static final String AGENT_HOME = "/opt/foredeck/agent";
+
+  /// What the kubelet's file for a container's last words is mounted in. It makes one on the node's
+  /// disk for every container, writable for everybody and without a limit. The firewall, which is
+  /// root, puts it into a folder that the sandbox's user cannot enter.
+  private static final String LAST_WORDS = "/run/foredeck/last-words";
+
+  private static final long LAST_WORDS_BYTES = 64 << 10;
   private static final long USER = 1000;
   private static final long FIREWALL_MEMORY_BYTES = 64L << 20;
 
@@ -110,6 +117,15 @@ final class SandboxPod {
     WritablePlaces places = WritablePlaces.of(spec.boundary());
     Optional<String> runtimeClass = runtimeClass(spec, template);
     boolean gvisor = runtimeClass.isPresent() && isGvisor(runtimeClass.get());
+    boolean countsProcesses = gvisor || template.userNamespace();
+    if (!countsProcesses && spec.boundary().pids().isPresent()) {
+      throw new DriverException.Refused(
+          "the policy limits the number of processes (boundary.limits.pids), and sandboxes of the"
+              + " template '"
+              + spec.template()
+              + "' share a user with all others on their node (userNamespace: false), so that none"
+              + " can be held to a number of its own: it needs userNamespace: true or gVisor");
+    }
 
     List<Volume> volumes = new ArrayList<>();
     List<VolumeMount> mounts = new ArrayList<>();
@@ -117,6 +133,10 @@ final class SandboxPod {
     List<Container> before = new ArrayList<>();
     if (config.isolation() == Isolation.POD_FIREWALL) {
       before.add(firewall(spec, gvisor));
+      EmptyDirVolumeSource memory =
+          new EmptyDirVolumeSource("Memory", new Quantity(String.valueOf(LAST_WORDS_BYTES)));
+      volumes.add(new VolumeBuilder().withName("last-words").withEmptyDir(memory).build());
+      mounts.add(mount("last-words", LAST_WORDS, true));
     }
     volumes.add(agent());
     mounts.add(mount("agent", AGENT_HOME, true));
@@ -150,7 +170,7 @@ final class SandboxPod {
             .withImagePullSecrets(
                 template.imagePullSecrets().stream().map(LocalObjectReference::new).toList())
             .withInitContainers(before)
-            .withContainers(main(spec, template, mounts))
+            .withContainers(main(spec, template, countsProcesses, mounts))
             .withVolumes(volumes);
     runtimeClass.ifPresent(pod::withRuntimeClassName);
     template.priorityClass().ifPresent(pod::withPriorityClassName);
@@ -249,7 +269,8 @@ final class SandboxPod {
     };
   }
 
-  private boolean isGvisor(String runtimeClass) {
+  /// Whether its network stack and its kernel are its own.
+  boolean isGvisor(String runtimeClass) {
     return config
         .strong()
         .filter(s -> s.gvisor() && s.runtimeClass().equals(runtimeClass))
@@ -333,8 +354,15 @@ final class SandboxPod {
     return readOnly ? mount.withReadOnly(true).build() : mount.build();
   }
 
-  private Container main(LaunchSpec spec, Template template, List<VolumeMount> mounts) {
-    return new ContainerBuilder()
+  /// @param countsProcesses whether the limit of processes, which is one of the user's, is the
+  ///   sandbox's alone
+  private Container main(
+      LaunchSpec spec, Template template, boolean countsProcesses, List<VolumeMount> mounts) {
+    ContainerBuilder container = new ContainerBuilder();
+    if (config.isolation() == Isolation.POD_FIREWALL) {
+      container.withTerminationMessagePath(LAST_WORDS + "/sealed/message");
+    }
+    return container
         .withName(CONTAINER)
         .withImage(template.image())
         .withImagePullPolicy("IfNotPresent")
@@ -345,7 +373,7 @@ final class SandboxPod {
             env("FOREDECK_PIN", pin),
             env(TOKEN_SHA_256, Hashes.sha256(spec.token())),
             env("FOREDECK_WORKSPACE", WritablePlaces.WORKSPACE),
-            env("FOREDECK_PIDS", String.valueOf(spec.resources().pids())))
+            env("FOREDECK_PIDS", String.valueOf(countsProcesses ? spec.resources().pids() : 0)))
         .withResources(exactly(spec.resources().cpuMillis(), spec.resources().memoryBytes()))
         .withSecurityContext(unprivileged())
         .withVolumeMounts(mounts)
@@ -403,6 +431,7 @@ final class SandboxPod {
             env("FOREDECK_AGENT_PORT", String.valueOf(KubernetesConfig.AGENT_PORT)),
             env("FOREDECK_ADMIT", admit(config)))
         .withResources(exactly(spec.resources().cpuMillis(), FIREWALL_MEMORY_BYTES))
+        .withVolumeMounts(mount("last-words", LAST_WORDS, false))
         .withSecurityContext(
             new SecurityContextBuilder()
                 .withRunAsUser(0L)

@@ -2,22 +2,33 @@ package dev.foredeck.driver.kubernetes;
 
 import dev.foredeck.core.DeploymentTls;
 import dev.foredeck.core.Id;
+import dev.foredeck.core.Ids;
+import dev.foredeck.core.Resources;
+import dev.foredeck.core.driver.AgentDialogue;
+import dev.foredeck.core.driver.AgentDialogue.Outcome;
+import dev.foredeck.core.driver.LaunchSpec;
 import dev.foredeck.driver.kubernetes.KubernetesConfig.AgentDelivery;
 import dev.foredeck.driver.kubernetes.KubernetesConfig.Isolation;
 import dev.foredeck.driver.kubernetes.KubernetesConfig.Reach;
 import dev.foredeck.driver.kubernetes.KubernetesConfig.StrongRuntime;
+import dev.foredeck.policy.Boundary;
 import io.fabric8.kubernetes.api.model.Pod;
 import io.fabric8.kubernetes.client.KubernetesClient;
 import java.io.IOException;
 import java.net.InetAddress;
 import java.net.InetSocketAddress;
 import java.net.ServerSocket;
+import java.nio.file.Path;
 import java.security.SecureRandom;
 import java.time.Clock;
+import java.time.Duration;
+import java.time.Instant;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
+import java.util.OptionalInt;
+import java.util.OptionalLong;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
 
@@ -25,10 +36,14 @@ import java.util.concurrent.atomic.AtomicInteger;
 /// none: whoever asks for these tests wants them to run. The admission policy, which concerns only
 /// such namespaces, stays in the cluster.
 final class Cluster implements AutoCloseable {
+  static final Duration SOON = Duration.ofSeconds(60);
   private static final AtomicInteger COUNT = new AtomicInteger();
 
   /// The host's address on the cluster's bridge, which pods are reached from and reach.
   private static final String HOST_SEEN_BY_PODS = "10.244.0.1";
+
+  /// The folder of the test cluster.
+  static final Path OURS = Path.of("/var/lib/foredeck-test-cluster");
 
   final KubernetesClient client;
   final DeploymentTls tls;
@@ -82,6 +97,90 @@ final class Cluster implements AutoCloseable {
         Map.of());
   }
 
+  static Template with(Template template, Template.Workspace workspace) {
+    return new Template(
+        template.image(),
+        template.runtimeClass(),
+        template.userNamespace(),
+        workspace,
+        template.nodeSelector(),
+        template.tolerations(),
+        template.imagePullSecrets(),
+        template.priorityClass(),
+        template.labels(),
+        template.annotations());
+  }
+
+  static Template withoutUserNamespace(Template template) {
+    return new Template(
+        template.image(),
+        template.runtimeClass(),
+        false,
+        template.workspace(),
+        template.nodeSelector(),
+        template.tolerations(),
+        template.imagePullSecrets(),
+        template.priorityClass(),
+        template.labels(),
+        template.annotations());
+  }
+
+  static final String TOKEN = "the-token-of-this-sandbox";
+
+  static Id id() {
+    return new Ids(Clock.systemUTC(), new SecureRandom()).sandbox();
+  }
+
+  static Boundary boundary(dev.foredeck.policy.Isolation isolation, OptionalInt pids) {
+    return new Boundary(
+        List.of(),
+        List.of(),
+        OptionalLong.empty(),
+        OptionalLong.empty(),
+        OptionalInt.empty(),
+        pids,
+        Optional.empty(),
+        isolation);
+  }
+
+  /// A small one: several fit on a node of two cores.
+  static LaunchSpec spec(Id id, Boundary boundary) {
+    return new LaunchSpec(
+        id,
+        new Id("ten000000000000tests"),
+        "base",
+        new Resources(100, 192L << 20, 16L << 20, 128),
+        boundary,
+        TOKEN,
+        Map.of(),
+        Instant.parse("2100-01-01T00:00:00Z"));
+  }
+
+  static Outcome run(KubernetesDriver driver, Id sandbox, String... argv) throws Exception {
+    String call = new Ids(Clock.systemUTC(), new SecureRandom()).call().value();
+    return AgentDialogue.run(driver.connect(sandbox, TOKEN, SOON), call, argv);
+  }
+
+  /// Folders of this host that are there and no sandbox's business: where the cluster is our own
+  /// one, also what its kubelet and its containerd keep of a sandbox.
+  List<Path> hostPaths(Id sandbox) {
+    Path kubeconfig = Path.of(required("KUBECONFIG"));
+    if (!isOurs()) {
+      return List.of(kubeconfig);
+    }
+    return List.of(
+        kubeconfig,
+        OURS,
+        OURS.resolve("kubelet/pods"),
+        OURS.resolve("kubelet/pods").resolve(pod(sandbox).orElseThrow().getMetadata().getUid()),
+        OURS.resolve("run/containerd.sock"));
+  }
+
+  /// Whether it is the one that `./foredeck cluster` makes, and not somebody's.
+  static boolean isOurs() {
+    return Path.of(required("KUBECONFIG")).startsWith(OURS);
+  }
+
   KubernetesConfig config(Template template) {
     Map<String, Template> templates = new LinkedHashMap<>();
     templates.put("base", template);
@@ -109,12 +208,21 @@ final class Cluster implements AutoCloseable {
   }
 
   static KubernetesConfig with(KubernetesConfig config, Isolation isolation) {
+    return with(config, isolation, config.strong());
+  }
+
+  static KubernetesConfig with(KubernetesConfig config, Optional<StrongRuntime> strong) {
+    return with(config, config.isolation(), strong);
+  }
+
+  private static KubernetesConfig with(
+      KubernetesConfig config, Isolation isolation, Optional<StrongRuntime> strong) {
     return new KubernetesConfig(
         config.namespace(),
         config.templates(),
         config.agentImage(),
         config.firewallImage(),
-        config.strong(),
+        strong,
         config.gateway(),
         config.admit(),
         config.reach(),
