@@ -191,7 +191,16 @@ final class GatewayFixture implements AutoCloseable {
   void assertShut() throws IOException {
     switch (way) {
       case SOCKET -> assertThatThrownBy(this::dial).isInstanceOf(IOException.class);
-      case LINK -> assertThat(ask("GET http://site.test/ HTTP/1.1\r\n\r\n")).isEmpty();
+      case LINK -> assertThat(answerOrNone("GET http://site.test/ HTTP/1.1\r\n\r\n")).isEmpty();
+    }
+  }
+
+  /// What comes back where the door may shut at any point, the greeting included.
+  private String answerOrNone(String request) {
+    try {
+      return ask(request);
+    } catch (IOException _) {
+      return "";
     }
   }
 

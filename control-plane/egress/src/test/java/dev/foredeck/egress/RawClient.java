@@ -3,6 +3,7 @@ package dev.foredeck.egress;
 import java.io.ByteArrayOutputStream;
 import java.io.EOFException;
 import java.io.IOException;
+import java.net.SocketException;
 import java.nio.ByteBuffer;
 import java.nio.channels.SocketChannel;
 import java.nio.charset.StandardCharsets;
@@ -35,7 +36,8 @@ final class RawClient implements AutoCloseable {
     }
   }
 
-  /// Reads until the other side ends, or is cut off where TLS can tell the difference.
+  /// Reads until the other side ends, or is cut off: where TLS can tell the difference, and where
+  /// the other side closed its socket with something of ours unread, which resets the connection.
   String readAll() throws IOException {
     ByteArrayOutputStream all = new ByteArrayOutputStream();
     ByteBuffer buffer = ByteBuffer.allocate(8192);
@@ -44,7 +46,7 @@ final class RawClient implements AutoCloseable {
         all.write(buffer.array(), 0, buffer.position());
         buffer.clear();
       }
-    } catch (EOFException _) {
+    } catch (EOFException | SocketException _) {
       // Cut off: what came is what there is.
     }
     return all.toString(StandardCharsets.ISO_8859_1);

@@ -114,10 +114,14 @@ class RemoteEgressGatewayTest {
         GatewayFixture.bridge(server.ports().sandboxes(), SANDBOX, GatewayFixture.CREDENTIAL));
   }
 
-  private static String ask(GatewayServer server, String host) throws IOException {
+  /// @return the answer; none where the gateway shuts its door on a sandbox it does not know, which
+  ///   resets the connection at any point from the greeting on
+  private static String ask(GatewayServer server, String host) {
     try (RawClient client = connect(server)) {
       client.send(head("GET http://" + host + "/ HTTP/1.1", "Host: " + host));
       return client.readAll();
+    } catch (IOException _) {
+      return "";
     }
   }
 
