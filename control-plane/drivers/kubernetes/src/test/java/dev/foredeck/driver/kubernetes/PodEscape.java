@@ -1,7 +1,10 @@
 package dev.foredeck.driver.kubernetes;
 
+import static org.assertj.core.api.Assertions.assertThat;
+
 import dev.foredeck.core.Id;
 import dev.foredeck.core.Resources;
+import dev.foredeck.core.driver.AgentDialogue.Outcome;
 import dev.foredeck.core.driver.Driver;
 import dev.foredeck.core.driver.EscapeContract;
 import dev.foredeck.core.driver.LaunchSpec;
@@ -14,6 +17,7 @@ import java.util.List;
 import java.util.Optional;
 import java.util.Set;
 import java.util.regex.Pattern;
+import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 
 /// What must not work in a pod. Its workspace is memory, so that its limit is a hard one: what a
@@ -21,6 +25,7 @@ import org.junit.jupiter.api.Timeout;
 @Timeout(60)
 abstract class PodEscape extends EscapeContract {
   private static final int KUBELET_PORT = 10_250;
+  private static final String LAST_WORDS = "/dev/termination-log";
 
   private final Cluster cluster = Cluster.join();
   private final KubernetesDriver driver;
@@ -98,10 +103,30 @@ abstract class PodEscape extends EscapeContract {
   }
 
   /// Beside the usual: message queues, which are memory of this sandbox's own and few
-  /// (RLIMIT_MSGQUEUE). The runtime mounts them in every pod.
+  /// (RLIMIT_MSGQUEUE), and the kubelet's file for a container's last words, which [#LAST_WORDS]
+  /// bounds. Runtime and kubelet mount them in every pod.
   @Override
   protected Pattern writableFiles() {
-    return Pattern.compile(super.writableFiles() + "|/dev/mqueue");
+    return Pattern.compile(super.writableFiles() + "|/dev/mqueue|" + LAST_WORDS);
+  }
+
+  /// It lies on the node's disk and no quota counts it: only the limit of a file's length does.
+  @Test
+  void theKubeletsOwnFileDoesNotGrowWithoutEnd() throws Exception {
+    long most = SandboxPod.fileBytes(spec(Cluster.id(), Cluster.TOKEN));
+
+    fails(sh("ulimit -f unlimited"));
+    fails(
+        sh(
+            "printf x | dd bs=1 oflag=seek_bytes conv=notrunc seek=$2 of=$1",
+            LAST_WORDS,
+            "" + most));
+    Outcome last =
+        sh(
+            "printf x | dd bs=1 oflag=seek_bytes conv=notrunc seek=$2 of=$1 && stat -c %s $1; : >"
+                + " $1",
+            LAST_WORDS, "" + (most - 1));
+    assertThat(last.text()).as(last.errors()).isEqualTo(most + "\n");
   }
 
   @Override
