@@ -31,7 +31,7 @@ public final class Agent {
       System.exit(EXIT_SETTINGS);
       return;
     }
-    Children.holdTo(settings.pids());
+    Children.holdTo(settings);
     run(settings);
   }
 

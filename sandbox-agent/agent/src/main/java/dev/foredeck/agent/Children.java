@@ -45,18 +45,17 @@ final class Children {
     }
   }
 
-  /// Lowers this process's own limit of processes, for good, to the sandbox's: what it starts can
-  /// then never have more, also where no cgroup counts processes. They count by user, so that user
-  /// must be this sandbox's alone.
-  ///
-  /// @param pids the sandbox's limit of processes; 0 when it is not known
-  static void holdTo(int pids) throws KernelException {
-    if (pids > 0) {
-      Kernel.ResourceLimit own = Kernel.limit(0, Kernel.RLIMIT_NPROC);
-      // As unsigned numbers: no limit is -1.
-      if (Long.compareUnsigned(own.hard(), pids) > 0) {
-        Kernel.setLimit(0, Kernel.RLIMIT_NPROC, new Kernel.ResourceLimit(pids, pids));
-      }
+  /// Lowers this process's own limits, for good, to the sandbox's: what it starts can then never
+  /// have more. Processes count by user, so that user must be this sandbox's alone.
+  static void holdTo(Settings settings) throws KernelException {
+    lower(Kernel.RLIMIT_NPROC, settings.pids());
+    lower(Kernel.RLIMIT_FSIZE, settings.fileBytes());
+  }
+
+  private static void lower(int resource, long most) throws KernelException {
+    // As unsigned numbers: no limit is -1.
+    if (most > 0 && Long.compareUnsigned(Kernel.limit(0, resource).hard(), most) > 0) {
+      Kernel.setLimit(0, resource, new Kernel.ResourceLimit(most, most));
     }
   }
 

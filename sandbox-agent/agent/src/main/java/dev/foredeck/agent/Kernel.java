@@ -59,6 +59,7 @@ final class Kernel {
   static final int SIGCONT = 18;
   static final int SIGSTOP = 19;
 
+  static final int RLIMIT_FSIZE = 1;
   static final int RLIMIT_CORE = 4;
   static final int RLIMIT_NPROC = 6;
 

@@ -13,7 +13,9 @@ import java.util.regex.Pattern;
 /// @param bridgePort `FOREDECK_BRIDGE_PORT`: loopback port that leads to the egress gateway
 /// @param pids `FOREDECK_PIDS`: the sandbox's limit of processes; 0: not known, nothing is kept
 ///   free
-record Settings(Reach reach, String workspace, int bridgePort, int pids) {
+/// @param fileBytes `FOREDECK_FILE_BYTES`: the most that any one file may have, for files that
+///   nothing else counts; 0: no such limit
+record Settings(Reach reach, String workspace, int bridgePort, int pids, long fileBytes) {
   private static final int BRIDGE_PORT = 3128;
   private static final int MAX_PORT = 65_535;
   private static final Pattern SHA_256 = Pattern.compile("[0-9a-f]{64}");
@@ -48,8 +50,9 @@ record Settings(Reach reach, String workspace, int bridgePort, int pids) {
     return new Settings(
         reach(environment),
         required(environment, "FOREDECK_WORKSPACE"),
-        number(environment, "FOREDECK_BRIDGE_PORT", BRIDGE_PORT, MAX_PORT),
-        number(environment, "FOREDECK_PIDS", 0, Integer.MAX_VALUE));
+        (int) number(environment, "FOREDECK_BRIDGE_PORT", BRIDGE_PORT, MAX_PORT),
+        (int) number(environment, "FOREDECK_PIDS", 0, Integer.MAX_VALUE),
+        number(environment, "FOREDECK_FILE_BYTES", 0, Long.MAX_VALUE));
   }
 
   private static Reach reach(Map<String, String> environment) {
@@ -60,7 +63,7 @@ record Settings(Reach reach, String workspace, int bridgePort, int pids) {
           Optional.ofNullable(environment.get("FOREDECK_EGRESS_SOCKET")).map(Path::of));
     }
     return new Reach.Listen(
-        number(environment, "FOREDECK_LISTEN", 0, MAX_PORT),
+        (int) number(environment, "FOREDECK_LISTEN", 0, MAX_PORT),
         CertificatePin.of(hash(environment, "FOREDECK_PIN")),
         hash(environment, "FOREDECK_TOKEN_SHA256"));
   }
@@ -81,13 +84,13 @@ record Settings(Reach reach, String workspace, int bridgePort, int pids) {
     return value;
   }
 
-  private static int number(Map<String, String> environment, String name, int absent, int max) {
+  private static long number(Map<String, String> environment, String name, long absent, long max) {
     String value = environment.get(name);
     if (value == null) {
       return absent;
     }
     try {
-      int number = Integer.parseInt(value);
+      long number = Long.parseLong(value);
       if (number > 0 && number <= max) {
         return number;
       }

@@ -49,7 +49,8 @@ final class Training {
               new Settings.Reach.Dial(address.getPath(), "token", Optional.of(address.getPath())),
               folder.toString(),
               0,
-              4096);
+              4096,
+              0);
       Thread.ofPlatform().daemon().start(() -> agent(settings));
       new Training(server).askForEverything();
     }

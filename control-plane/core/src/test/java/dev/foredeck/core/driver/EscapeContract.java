@@ -380,7 +380,7 @@ public abstract class EscapeContract implements ContractReport.Subject {
     return Stream.concat(program.stream(), Stream.of(arguments)).toArray(String[]::new);
   }
 
-  private Outcome sh(String script, String... arguments) throws Exception {
+  protected final Outcome sh(String script, String... arguments) throws Exception {
     return run(sandbox, TOKEN, argv(List.of("bash", "-c", script, "bash"), arguments));
   }
 
@@ -388,7 +388,7 @@ public abstract class EscapeContract implements ContractReport.Subject {
     return run(sandbox, TOKEN, argv(List.of(python(), "-c", script), arguments));
   }
 
-  private static void fails(Outcome outcome) {
+  protected static void fails(Outcome outcome) {
     assertThat(outcome.ended()).as("the program ran").isNotNull();
     assertThat(outcome.exitCode()).as("%s%s", outcome.text(), outcome.errors()).isNotZero();
   }

@@ -309,7 +309,7 @@ final class SandboxPod {
     volumes.add(workspace(spec, template));
     mounts.add(mount("workspace", WritablePlaces.WORKSPACE, !places.has(WritablePlaces.WORKSPACE)));
     // Memory, which counts against the sandbox's limit.
-    Quantity size = new Quantity(String.valueOf(spec.resources().memoryBytes() / 2));
+    Quantity size = new Quantity(String.valueOf(temporaryBytes(spec)));
     for (String place : WritablePlaces.OFFERED) {
       if (place.equals(WritablePlaces.WORKSPACE)) {
         continue;
@@ -322,6 +322,18 @@ final class SandboxPod {
               .build());
       mounts.add(mount(name, place, !places.has(place)));
     }
+  }
+
+  private static long temporaryBytes(LaunchSpec spec) {
+    return spec.resources().memoryBytes() / 2;
+  }
+
+  /// The most that one file may have. The kubelet puts a file of the node's disk into every
+  /// container, for its last words (`/dev/termination-log`), which everybody may write to and
+  /// nobody counts. Larger than any file that fits where a sandbox may write, so that there it is
+  /// the place that is full.
+  static long fileBytes(LaunchSpec spec) {
+    return Math.max(spec.resources().diskBytes(), temporaryBytes(spec)) + (1 << 20);
   }
 
   private static Volume workspace(LaunchSpec spec, Template template) {
@@ -358,6 +370,15 @@ final class SandboxPod {
   ///   sandbox's alone
   private Container main(
       LaunchSpec spec, Template template, boolean countsProcesses, List<VolumeMount> mounts) {
+    List<EnvVar> environment = new ArrayList<>();
+    environment.add(env("FOREDECK_LISTEN", String.valueOf(KubernetesConfig.AGENT_PORT)));
+    environment.add(env("FOREDECK_PIN", pin));
+    environment.add(env(TOKEN_SHA_256, Hashes.sha256(spec.token())));
+    environment.add(env("FOREDECK_WORKSPACE", WritablePlaces.WORKSPACE));
+    environment.add(env("FOREDECK_FILE_BYTES", String.valueOf(fileBytes(spec))));
+    if (countsProcesses) {
+      environment.add(env("FOREDECK_PIDS", String.valueOf(spec.resources().pids())));
+    }
     ContainerBuilder container = new ContainerBuilder();
     if (config.isolation() == Isolation.POD_FIREWALL) {
       container.withTerminationMessagePath(LAST_WORDS + "/sealed/message");
@@ -368,12 +389,7 @@ final class SandboxPod {
         .withImagePullPolicy("IfNotPresent")
         .withCommand(AGENT_HOME + "/bin/java", "@" + AGENT_HOME + "/options")
         .withWorkingDir("/")
-        .withEnv(
-            env("FOREDECK_LISTEN", String.valueOf(KubernetesConfig.AGENT_PORT)),
-            env("FOREDECK_PIN", pin),
-            env(TOKEN_SHA_256, Hashes.sha256(spec.token())),
-            env("FOREDECK_WORKSPACE", WritablePlaces.WORKSPACE),
-            env("FOREDECK_PIDS", String.valueOf(countsProcesses ? spec.resources().pids() : 0)))
+        .withEnv(environment)
         .withResources(exactly(spec.resources().cpuMillis(), spec.resources().memoryBytes()))
         .withSecurityContext(unprivileged())
         .withVolumeMounts(mounts)

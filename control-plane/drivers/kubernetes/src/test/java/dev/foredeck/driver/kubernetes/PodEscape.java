@@ -1,7 +1,10 @@
 package dev.foredeck.driver.kubernetes;
 
+import static org.assertj.core.api.Assertions.assertThat;
+
 import dev.foredeck.core.Id;
 import dev.foredeck.core.Resources;
+import dev.foredeck.core.driver.AgentDialogue.Outcome;
 import dev.foredeck.core.driver.Driver;
 import dev.foredeck.core.driver.EscapeContract;
 import dev.foredeck.core.driver.LaunchSpec;
@@ -13,6 +16,7 @@ import java.util.EnumSet;
 import java.util.List;
 import java.util.Optional;
 import java.util.Set;
+import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 
 /// What must not work in a pod. Its workspace is memory, so that its limit is a hard one: a sandbox
@@ -94,6 +98,24 @@ abstract class PodEscape extends EscapeContract {
   @Override
   protected Disk disk() {
     return Disk.MEMORY;
+  }
+
+  /// What the kubelet puts into a pod that no firewall's container seals (`network-policy`) is on
+  /// the node's disk, and only this counts it.
+  @Test
+  void noFileGrowsWithoutEnd() throws Exception {
+    String most = String.valueOf(SandboxPod.fileBytes(spec(Cluster.id(), Cluster.TOKEN)));
+    String writeAt =
+        "printf x | dd bs=1 oflag=seek_bytes seek=$1 of=/tmp/far && stat -c %s /tmp/far";
+
+    fails(sh("ulimit -f unlimited"));
+    fails(sh(writeAt, most));
+    Outcome last = sh("rm -f /tmp/far; " + writeAt + "; rm /tmp/far", before(most));
+    assertThat(last.text()).as(last.errors()).isEqualTo(most + "\n");
+  }
+
+  private static String before(String number) {
+    return String.valueOf(Long.parseLong(number) - 1);
   }
 
   @Override
