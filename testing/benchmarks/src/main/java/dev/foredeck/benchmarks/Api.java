@@ -76,6 +76,7 @@ final class Api {
             HttpResponse.BodyHandlers.ofInputStream());
     Map<String, Double> first = new HashMap<>();
     boolean claimed = false;
+    String sandbox = "";
     try (BufferedReader reader =
         new BufferedReader(new InputStreamReader(response.body(), StandardCharsets.UTF_8))) {
       String line;
@@ -84,6 +85,7 @@ final class Api {
           double millis = (System.nanoTime() - began) / 1e6;
           JsonNode event = MAPPER.readTree(line.substring(5));
           String type = event.path("type").asText();
+          sandbox = sandbox.isEmpty() ? event.path("sandbox").asText() : sandbox;
           first.putIfAbsent(type, millis);
           if (type.equals("sandbox.phase")) {
             claimed |= event.path("data").path("reason").asText().equals("claimed from the pool");
@@ -95,7 +97,7 @@ final class Api {
     if (response.statusCode() != 200) {
       throw new IOException(path + ": " + response.statusCode());
     }
-    return new Times(first, claimed);
+    return new Times(first, claimed, sandbox);
   }
 
   /// Waits until the only pool has what it should have and nothing is at work on it.
@@ -128,7 +130,7 @@ final class Api {
   /// Milliseconds to the first of each.
   ///
   /// @param claimed whether the sandbox came from a pool
-  record Times(Map<String, Double> first, boolean claimed) {
+  record Times(Map<String, Double> first, boolean claimed, String sandbox) {
     double millis(String what) throws IOException {
       Double millis = first.get(what);
       if (millis == null) {

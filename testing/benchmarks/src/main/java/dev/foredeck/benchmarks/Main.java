@@ -5,26 +5,19 @@ import dev.foredeck.policy.Action;
 import dev.foredeck.policy.Decision;
 import dev.foredeck.policy.Policy;
 import dev.foredeck.policy.PolicyCompiler;
-import java.io.BufferedReader;
 import java.io.IOException;
-import java.io.InputStreamReader;
-import java.net.ServerSocket;
-import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.attribute.PosixFilePermissions;
-import java.time.LocalDate;
-import java.time.ZoneOffset;
-import java.util.ArrayList;
 import java.util.List;
 import java.util.Locale;
+import java.util.Map;
 import java.util.Optional;
-import java.util.concurrent.TimeUnit;
 import java.util.stream.Stream;
 
-/// `./foredeck bench [REPORT]`: starts a control plane on the local driver, measures it through its
-/// front door beside baselines of the same host in the same run, and writes one report (default
-/// `docs/benchmarks.md`). Talks to loopback alone; bounded.
+/// `./foredeck bench [REPORT]` (`bench drivers` is [DriverCosts]): starts a control plane on the
+/// local driver, measures it through its front door beside baselines of the same host in the same
+/// run, and writes one report (default `docs/benchmarks.md`). Talks to loopback alone; bounded.
 public final class Main {
   private static final int COLD = 30;
   private static final int CALLS = 300;
@@ -37,68 +30,46 @@ public final class Main {
   private static final String POOLED = "\"resources\":{\"memory\":\"320Mi\",\"disk\":\"64Mi\"}";
   private static final String SMALL = "\"resources\":{\"memory\":\"256Mi\",\"disk\":\"64Mi\"}";
 
-  private final List<String> rows = new ArrayList<>();
-  private final List<String> notes = new ArrayList<>();
+  private final Report report = new Report("Benchmarks", "./foredeck bench");
 
   private Main() {}
 
   public static void main(String[] arguments) throws Exception {
-    if (arguments.length > 1 || (arguments.length == 1 && arguments[0].startsWith("-"))) {
+    boolean drivers = arguments.length > 0 && arguments[0].equals("drivers");
+    List<String> rest = List.of(arguments).subList(drivers ? 1 : 0, arguments.length);
+    if (rest.size() > 1 || (rest.size() == 1 && rest.getFirst().startsWith("-"))) {
       System.err.println(
-          "usage: ./foredeck bench [FILE]: measures for about two minutes, and writes the report to"
-              + " FILE (docs/benchmarks.md)");
+          """
+          usage: ./foredeck bench [FILE]: measures for about two minutes, and writes the report to FILE (docs/benchmarks.md)
+                 ./foredeck bench drivers [FILE]: each driver on its backend, about ten minutes (docs/benchmarks-drivers.md)\
+          """);
       System.exit(2);
     }
-    new Main().run(Path.of(arguments.length > 0 ? arguments[0] : "docs/benchmarks.md"));
+    if (drivers) {
+      new DriverCosts()
+          .run(Path.of(rest.isEmpty() ? "docs/benchmarks-drivers.md" : rest.getFirst()));
+    } else {
+      new Main().run(Path.of(rest.isEmpty() ? "docs/benchmarks.md" : rest.getFirst()));
+    }
   }
 
-  private void run(Path report) throws Exception {
-    Path data = Files.createTempDirectory(Path.of("/var/tmp"), "foredeck-bench-");
-    Files.setPosixFilePermissions(data, PosixFilePermissions.fromString("rwxr-xr-x"));
-    int port;
-    try (ServerSocket socket = new ServerSocket(0)) {
-      port = socket.getLocalPort();
-    }
-    ProcessBuilder builder = new ProcessBuilder(System.getenv("FOREDECK_UP_COMMAND").split(" "));
-    builder.environment().remove("FOREDECK_UP_COMMAND");
-    builder.environment().put("FOREDECK_LISTEN", "127.0.0.1:" + port);
-    builder.environment().put("FOREDECK_DATA", data.toString());
-    builder.environment().put("FOREDECK_LOG", "warn");
-    builder.environment().put("FOREDECK_POOLS", POOL);
-    builder.redirectError(ProcessBuilder.Redirect.INHERIT);
-    long began = System.nanoTime();
-    Process plane = builder.start();
-    try (BufferedReader out =
-        new BufferedReader(new InputStreamReader(plane.getInputStream(), StandardCharsets.UTF_8))) {
-      String line = out.readLine();
-      if (line == null || !line.startsWith("foredeck ready ")) {
-        throw new IOException("the control plane did not become ready: " + line);
-      }
-      notes.add(
+  private void run(Path file) throws Exception {
+    try (Plane plane = new Plane(Map.of("FOREDECK_POOLS", POOL))) {
+      report.note(
           String.format(
               Locale.ROOT,
               "Control plane from exec to ready, first start (initdb and host probe included): %.1f"
                   + " s.",
-              (System.nanoTime() - began) / 1e9));
-      Api api =
-          new Api(
-              line.substring("foredeck ready ".length()),
-              Files.readString(data.resolve("admin.key")).strip());
-      creates(api);
-      claims(api);
-      calls(api, data);
-      throughput(api);
-      idle(api);
-    } finally {
-      plane.destroy();
-      if (!plane.waitFor(60, TimeUnit.SECONDS)) {
-        plane.destroyForcibly();
-      }
-      removeTree(data);
+              plane.startSeconds));
+      creates(plane.api);
+      claims(plane.api);
+      calls(plane.api, plane.data);
+      throughput(plane.api);
+      idle(plane.api);
     }
     gate();
     decisions();
-    write(report);
+    report.write(file);
   }
 
   private void creates(Api api) throws Exception {
@@ -118,11 +89,11 @@ public final class Main {
         code[i] = pythonTimes.millis("output");
       }
     }
-    rows.add(new Samples("cold create -> ready, local driver", ready).row("p50 700"));
-    rows.add(new Samples("cold create -> first output byte of `echo`", first).row("-"));
-    rows.add(new Samples("cold create -> first output byte of Python", code).row("-"));
-    rows.add(new Samples("cold create -> run -> gone, one request", whole).row("-"));
-    rows.add(runcRun().row("baseline"));
+    report.row(new Samples("cold create -> ready, local driver", ready), "p50 700");
+    report.row(new Samples("cold create -> first output byte of `echo`", first), "-");
+    report.row(new Samples("cold create -> first output byte of Python", code), "-");
+    report.row(new Samples("cold create -> run -> gone, one request", whole), "-");
+    report.row(runcRun(), "baseline");
   }
 
   /// The same from a pool that is full at each request, as it is for who comes now and then.
@@ -131,19 +102,21 @@ public final class Main {
         claims(
             api,
             "claim from the pool -> first output byte of `echo`",
-            "{" + POOLED + ",\"run\":{\"argv\":[\"echo\",\"hello\"]}}");
-    rows.add(echo.row("10 / 40"));
+            "{" + POOLED + ",\"run\":{\"argv\":[\"echo\",\"hello\"]}}",
+            WARM);
+    report.row(echo, "10 / 40");
     Samples python =
         claims(
             api,
             "claim from the pool -> first output byte of Python",
-            "{" + POOLED + ",\"run\":{\"language\":\"python\",\"code\":\"print(1)\"}}");
-    rows.add(python.row("p50 20"));
+            "{" + POOLED + ",\"run\":{\"language\":\"python\",\"code\":\"print(1)\"}}",
+            WARM);
+    report.row(python, "p50 20");
   }
 
-  private static Samples claims(Api api, String name, String body) throws Exception {
-    double[] first = new double[WARM];
-    for (int i = -5; i < WARM; i++) {
+  static Samples claims(Api api, String name, String body, int n) throws Exception {
+    double[] first = new double[n];
+    for (int i = -5; i < n; i++) {
       api.awaitFullPool();
       Api.Times times = api.stream("/v1/sandboxes", body);
       if (!times.claimed()) {
@@ -158,7 +131,7 @@ public final class Main {
 
   /// The least that a container can cost here: `runc run` of `true` with namespaces and a bound
   /// /usr.
-  private static Samples runcRun() throws Exception {
+  static Samples runcRun() throws Exception {
     Path bundle = Files.createTempDirectory(Path.of("/var/tmp"), "foredeck-runc-");
     try {
       Path root = Files.createDirectories(bundle.resolve("rootfs"));
@@ -184,14 +157,14 @@ public final class Main {
           2,
           COLD,
           () ->
-              command(
+              Host.command(
                   "runc",
                   "run",
                   "--bundle",
                   bundle.toString(),
                   "foredeck-bench-" + ProcessHandle.current().pid() + "-" + n[0]++));
     } finally {
-      removeTree(bundle);
+      Host.removeTree(bundle);
     }
   }
 
@@ -205,16 +178,16 @@ public final class Main {
             CALLS,
             () -> api.post(path, "{\"tool\":\"process.start\",\"argv\":[\"true\"]}"));
     Samples bare = bareForkExec();
-    rows.add(plane.row(String.format(Locale.ROOT, "p50 bare + 4 = %.2f", bare.percentile(50) + 4)));
-    rows.add(bare.row("baseline"));
-    rows.add(runcExec(data, sandbox).row("baseline"));
+    report.row(plane, String.format(Locale.ROOT, "p50 bare + 4 = %.2f", bare.percentile(50) + 4));
+    report.row(bare, "baseline");
+    report.row(runcExec(data, sandbox), "baseline");
     Samples stat =
         Samples.measure(
             "`file.stat` through the whole plane (two commits, no process)",
             50,
             CALLS,
             () -> api.get("/v1/sandboxes/" + sandbox + "/files/?stat=1"));
-    rows.add(stat.row("-"));
+    report.row(stat, "-");
     api.destroy(sandbox);
   }
 
@@ -229,7 +202,7 @@ public final class Main {
             + " t=time.perf_counter()\n"
             + " os.waitpid(os.posix_spawn('/bin/true',['true'],{}),0)\n"
             + " print((time.perf_counter()-t)*1000)\n";
-    List<String> lines = command("/usr/bin/python3", "-c", program);
+    List<String> lines = Host.command("/usr/bin/python3", "-c", program);
     return new Samples(
         "baseline: bare fork+exec of `true`",
         lines.stream().mapToDouble(Double::parseDouble).toArray());
@@ -251,7 +224,7 @@ public final class Main {
         "baseline: `runc exec` of `true` in the same sandbox",
         3,
         60,
-        () -> command("runc", "--root", run.toString(), "exec", sandbox, "/usr/bin/true"));
+        () -> Host.command("runc", "--root", run.toString(), "exec", sandbox, "/usr/bin/true"));
   }
 
   private static Stream<Path> below(Path folder) {
@@ -281,7 +254,7 @@ public final class Main {
       rates[i] = OUTPUT_BYTES / 1e6 / seconds;
     }
     java.util.Arrays.sort(rates);
-    notes.add(
+    report.note(
         String.format(
             Locale.ROOT,
             "Output of one process, recorded in the database, %d MB, n = %d: median %.1f MB/s (%.1f"
@@ -297,14 +270,14 @@ public final class Main {
             1,
             5,
             () ->
-                command(
+                Host.command(
                     "bash",
                     "-c",
                     "head -c "
                         + OUTPUT_BYTES
                         + " /dev/zero | dd of=/var/tmp/foredeck-bench-out conv=fsync bs=64k"
                         + " status=none; rm /var/tmp/foredeck-bench-out"));
-    notes.add(
+    report.note(
         String.format(
             Locale.ROOT,
             "Baseline of the same run: the same bytes through a pipe into a file with one fsync:"
@@ -316,38 +289,8 @@ public final class Main {
   private void idle(Api api) throws Exception {
     String sandbox = api.readySandbox("{" + SMALL + "}");
     Thread.sleep(2000);
-    long rss = 0;
-    long pss = 0;
-    try (Stream<Path> processes = Files.list(Path.of("/proc"))) {
-      for (Path process :
-          processes.filter(p -> p.getFileName().toString().matches("[0-9]+")).toList()) {
-        try {
-          if (Files.readString(process.resolve("cgroup")).contains(sandbox)) {
-            rss += kilobytes(process.resolve("smaps_rollup"), "Rss:");
-            pss += kilobytes(process.resolve("smaps_rollup"), "Pss:");
-          }
-        } catch (IOException _) {
-          // It ended while we looked.
-        }
-      }
-    }
-    notes.add(
-        String.format(
-            Locale.ROOT,
-            "An idle sandbox, agent included: %.1f MB resident (%.1f MB proportional); budget 50"
-                + " MB.",
-            rss / 1000.0,
-            pss / 1000.0));
+    report.note("An idle sandbox, agent included: " + Host.memory(sandbox) + "; budget 50 MB.");
     api.destroy(sandbox);
-  }
-
-  private static long kilobytes(Path file, String key) throws IOException {
-    for (String line : Files.readAllLines(file)) {
-      if (line.startsWith(key)) {
-        return Long.parseLong(line.replaceAll("[^0-9]", ""));
-      }
-    }
-    return 0;
   }
 
   private void gate() throws Exception {
@@ -355,10 +298,10 @@ public final class Main {
     Files.setPosixFilePermissions(folder, PosixFilePermissions.fromString("rwxr-xr-x"));
     try {
       List<Samples> both = GateCost.measure(folder);
-      rows.add(both.get(0).row("1 / 5"));
-      rows.add(both.get(1).row("baseline"));
+      report.row(both.get(0), "1 / 5");
+      report.row(both.get(1), "baseline");
     } finally {
-      removeTree(folder);
+      Host.removeTree(folder);
     }
   }
 
@@ -403,64 +346,6 @@ public final class Main {
     for (int i = 0; i < each.length; i++) {
       each[i] /= batch;
     }
-    rows.add(new Samples(batches.name(), each).row("p99 0.05"));
-  }
-
-  private void write(Path report) throws IOException {
-    List<String> lines = new ArrayList<>();
-    lines.add("# Benchmarks");
-    lines.add("");
-    lines.add(
-        "Made by `./foredeck bench`; do not edit. One run, one machine, baselines from the same"
-            + " run. Times in milliseconds.");
-    lines.add("");
-    lines.add("Machine: " + machine() + ". Date: " + LocalDate.now(ZoneOffset.UTC) + ".");
-    lines.add("");
-    lines.add("| what | n | p50 | p90 | p99 | budget |");
-    lines.add("| --- | --- | --- | --- | --- | --- |");
-    lines.addAll(rows);
-    lines.add("");
-    notes.forEach(note -> lines.add("- " + note));
-    if (report.getParent() != null) {
-      Files.createDirectories(report.getParent());
-    }
-    Files.write(report, lines);
-    lines.forEach(System.out::println);
-  }
-
-  private static String machine() throws IOException {
-    String model =
-        Files.readAllLines(Path.of("/proc/cpuinfo")).stream()
-            .filter(line -> line.startsWith("model name"))
-            .findFirst()
-            .map(line -> line.substring(line.indexOf(':') + 1).strip())
-            .orElse("unknown processor");
-    return Runtime.getRuntime().availableProcessors()
-        + " cores of "
-        + model
-        + ", Linux "
-        + System.getProperty("os.version")
-        + ", Java "
-        + System.getProperty("java.version");
-  }
-
-  private static List<String> command(String... words) throws IOException, InterruptedException {
-    Process process = new ProcessBuilder(words).redirectErrorStream(true).start();
-    List<String> lines;
-    try (BufferedReader reader = process.inputReader()) {
-      lines = reader.lines().toList();
-    }
-    if (process.waitFor() != 0) {
-      throw new IOException(String.join(" ", words) + ": " + lines);
-    }
-    return lines;
-  }
-
-  private static void removeTree(Path root) throws IOException {
-    try (Stream<Path> tree = Files.walk(root)) {
-      for (Path path : tree.sorted(java.util.Comparator.reverseOrder()).toList()) {
-        Files.delete(path);
-      }
-    }
+    report.row(new Samples(batches.name(), each), "p99 0.05");
   }
 }
