@@ -76,12 +76,17 @@ final class DriverCosts {
       measure(docker("docker (gVisor)", Map.of("FOREDECK_DOCKER_RUNTIME", "runsc")));
       baseline(DriverCosts::dockerRun);
     }
-    if (kubeconfig == null) {
-      absent("kubernetes", "KUBECONFIG is not set");
+    String templates = System.getenv("FOREDECK_KUBERNETES_TEMPLATES");
+    if (kubeconfig == null || templates == null) {
+      absent("kubernetes", "KUBECONFIG or FOREDECK_KUBERNETES_TEMPLATES is not set");
     } else {
-      measure(pods("kubernetes (runc)", "base"));
-      measure(pods("kubernetes (gVisor)", "gvisor"));
+      measure(pods("kubernetes (runc)", templates));
       baseline(() -> kubectlRun(kubeconfig));
+      if (Files.exists(Path.of(templates + ".gvisor"))) {
+        measure(pods("kubernetes (gVisor)", templates + ".gvisor"));
+      } else {
+        absent("kubernetes (gVisor)", "there is no " + templates + ".gvisor");
+      }
     }
     simulated();
     report.write(file);
@@ -102,11 +107,17 @@ final class DriverCosts {
         false);
   }
 
-  private static Backend pods(String name, String template) {
+  private static Backend pods(String name, String templates) {
     return new Backend(
         name,
-        template,
-        with(Map.of("FOREDECK_KUBERNETES_INSTALL", "temporary"), "kubernetes"),
+        "base",
+        with(
+            Map.of(
+                "FOREDECK_KUBERNETES_INSTALL",
+                "temporary",
+                "FOREDECK_KUBERNETES_TEMPLATES",
+                templates),
+            "kubernetes"),
         sandbox ->
             Host.command(
                     "kubectl",

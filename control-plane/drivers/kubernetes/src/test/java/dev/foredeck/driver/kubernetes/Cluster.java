@@ -181,7 +181,16 @@ final class Cluster implements AutoCloseable {
     return Path.of(required("KUBECONFIG")).startsWith(OURS);
   }
 
+  /// The same, for another process.
+  static InetSocketAddress gateway(int port) {
+    return new InetSocketAddress(hostAddress(), port);
+  }
+
   KubernetesConfig config(Template template) {
+    return config(namespace, gateway(), template);
+  }
+
+  static KubernetesConfig config(String namespace, InetSocketAddress gateway, Template template) {
     Map<String, Template> templates = new LinkedHashMap<>();
     templates.put("base", template);
     return new KubernetesConfig(
@@ -190,7 +199,7 @@ final class Cluster implements AutoCloseable {
         required("FOREDECK_TEST_AGENT_IMAGE"),
         required("FOREDECK_TEST_FIREWALL_IMAGE"),
         Optional.of(new StrongRuntime("gvisor", true)),
-        gateway(),
+        gateway,
         List.of(HOST_SEEN_BY_PODS),
         Reach.POD_IP,
         Isolation.POD_FIREWALL,
