@@ -34,8 +34,14 @@ import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
+import org.junit.jupiter.api.condition.EnabledIfSystemProperty;
 
 /// What happens to sandboxes when a part of the cluster, a pod, or the control plane is taken away.
+/// Ten minutes long: `./foredeck test -Dforedeck.faults=true` runs it.
+@EnabledIfSystemProperty(
+    named = "foredeck.faults",
+    matches = "true",
+    disabledReason = "ten minutes: ./foredeck test -Dforedeck.faults=true")
 @Timeout(value = 4, unit = TimeUnit.MINUTES)
 class FaultsIT {
   private static final Duration TIMEOUT = Duration.ofSeconds(90);
