@@ -212,7 +212,11 @@ class FaultsIT {
   void aSandboxThatOverrunsItsDiskIsSaidToBeEvicted() throws Exception {
     Component.assumeOurs();
     Id sandbox = launched();
-    assertThat(run(sandbox, "sh", "-c", "head -c 80m /dev/zero > full").exitCode()).isZero();
+    // Two: one file that is longer than the disk is refused to begin with.
+    for (String file : List.of("one", "two")) {
+      String fill = "head -c 40m /dev/zero > " + file;
+      assertThat(run(sandbox, "sh", "-c", fill).exitCode()).isZero();
+    }
 
     awaitNotThere(sandbox, "evicted", "emptyDir");
 

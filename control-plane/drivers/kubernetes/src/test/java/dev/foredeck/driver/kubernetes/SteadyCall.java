@@ -18,6 +18,7 @@ import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 import java.util.concurrent.Future;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.atomic.AtomicLong;
 
 /// A call that writes random bytes to its output and to a file until it is told to end, and its
@@ -40,6 +41,7 @@ final class SteadyCall implements AutoCloseable {
   private final String call;
   private final MessageDigest read;
   private final AtomicLong offset = new AtomicLong();
+  private final AtomicInteger questions = new AtomicInteger();
   private final ExecutorService thread = Executors.newVirtualThreadPerTaskExecutor();
   private final Future<Integer> exitCode;
 
@@ -78,7 +80,7 @@ final class SteadyCall implements AutoCloseable {
 
   private AgentDialogue.Outcome run(String... argv) throws Exception {
     return AgentDialogue.run(
-        driver.connect(sandbox, token, TIMEOUT), call + "-" + String.join("-", argv), argv);
+        driver.connect(sandbox, token, TIMEOUT), call + "x" + questions.incrementAndGet(), argv);
   }
 
   private int readToTheEnd() throws Exception {
