@@ -284,11 +284,11 @@ public final class DockerDriver implements Driver {
         "create the container of " + id,
         c ->
             tamper
-                .apply(Posture.apply(c.createContainerCmd(image).withName(name(id)), posture))
+                .apply(Posture.apply(c.createContainerCmd(image).withName(container(id)), posture))
                 .exec());
     observer.reached(Step.PREPARED);
     daemon.call(
-        deadline, "start the container of " + id, c -> c.startContainerCmd(name(id)).exec());
+        deadline, "start the container of " + id, c -> c.startContainerCmd(container(id)).exec());
     observer.reached(Step.STARTED);
     launches.record(id, pid(id, deadline));
     observer.reached(Step.RECORDED);
@@ -311,14 +311,15 @@ public final class DockerDriver implements Driver {
     }
   }
 
-  static String name(Id id) {
-    return "foredeck-" + id;
+  /// Every control plane has a canary by the same id, and several may have the same daemon.
+  String container(Id id) {
+    return "foredeck-" + (id.equals(Canary.ID) ? "canary-" + config.deployment() : id);
   }
 
   /// The host's number of the container's first process; 0 where there is none.
   private long pid(Id id, Deadline deadline) throws DriverException.Failed {
     return daemon
-        .container(deadline, name(id))
+        .container(deadline, container(id))
         .map(InspectContainerResponse::getState)
         .map(ContainerState::getPidLong)
         .orElse(0L);
@@ -351,7 +352,7 @@ public final class DockerDriver implements Driver {
   /// Removes it and everything that runs in it. Another removal may be under way.
   private void removeContainer(Id id, Deadline deadline) throws DriverException.Failed {
     while (true) {
-      Optional<InspectContainerResponse> container = daemon.container(deadline, name(id));
+      Optional<InspectContainerResponse> container = daemon.container(deadline, container(id));
       if (container.isEmpty()) {
         return;
       }
@@ -359,14 +360,14 @@ public final class DockerDriver implements Driver {
       Map<String, String> labels = containerConfig == null ? null : containerConfig.getLabels();
       if (labels == null || !config.deployment().equals(labels.get(Labels.DEPLOYMENT))) {
         throw new DriverException.Failed(
-            "container " + name(id) + " is not of this deployment, and is left alone");
+            "container " + container(id) + " is not of this deployment, and is left alone");
       }
       try {
         daemon.find(
             deadline,
             "remove the container of " + id,
             c -> {
-              c.removeContainerCmd(name(id)).withForce(true).withRemoveVolumes(true).exec();
+              c.removeContainerCmd(container(id)).withForce(true).withRemoveVolumes(true).exec();
               return true;
             });
       } catch (DriverException.Failed e) {
@@ -391,13 +392,14 @@ public final class DockerDriver implements Driver {
   }
 
   private boolean exists(Id id, Deadline deadline) throws IOException, DriverException.Failed {
-    return berths.exists(id) || daemon.container(deadline, name(id)).isPresent();
+    return berths.exists(id) || daemon.container(deadline, container(id)).isPresent();
   }
 
   private String howItEnded(Id id) {
     String ended = "its agent's process has ended";
     try {
-      Optional<InspectContainerResponse> container = daemon.container(Deadline.in(ASK), name(id));
+      Optional<InspectContainerResponse> container =
+          daemon.container(Deadline.in(ASK), container(id));
       if (container.isEmpty()) {
         return ended + " (its container was removed by somebody else)";
       }

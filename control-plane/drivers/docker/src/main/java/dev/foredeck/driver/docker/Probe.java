@@ -107,7 +107,7 @@ final class Probe {
       throws DriverException, IOException {
     InspectContainerResponse container =
         daemon
-            .container(deadline, DockerDriver.name(Canary.ID))
+            .container(deadline, driver.container(Canary.ID))
             .orElseThrow(() -> new DriverException.Failed("the probe's container is gone"));
     Long pid = container.getState().getPidLong();
     ProcessView process = new ProcessView(pid == null ? 0 : pid);

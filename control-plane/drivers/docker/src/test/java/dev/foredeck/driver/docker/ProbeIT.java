@@ -5,6 +5,9 @@ import static org.assertj.core.api.Assertions.assertThat;
 import com.github.dockerjava.api.command.CreateContainerCmd;
 import com.github.dockerjava.api.model.Capability;
 import com.github.dockerjava.api.model.HostConfig;
+import dev.foredeck.core.driver.BackendState;
+import dev.foredeck.core.driver.BackendState.Status;
+import dev.foredeck.driver.host.Canary;
 import dev.foredeck.driver.host.HostBench;
 import dev.foredeck.driver.host.HostPlaces;
 import dev.foredeck.driver.host.Trees;
@@ -158,6 +161,26 @@ class ProbeIT {
     try (DockerDriver driver = bench.driver()) {
       assertThat(driver.probe(TIMEOUT)).isEmpty();
       assertThat(driver.list(TIMEOUT)).isEmpty();
+    }
+  }
+
+  /// Two control planes that start at the same time, on one daemon.
+  @Test
+  void probesBesideTheCanaryOfAnotherDeployment() throws Exception {
+    Bench other = Bench.make();
+    try (DockerDriver theirs = other.driver();
+        DockerDriver ours = bench.driver()) {
+      theirs.launch(Bench.spec(Canary.ID), TIMEOUT);
+      try {
+        assertThat(ours.probe(TIMEOUT)).isEmpty();
+        assertThat(theirs.inspect(Canary.ID, TIMEOUT))
+            .contains(new BackendState(Canary.ID, Status.RUNNING, ""));
+      } finally {
+        theirs.destroy(Canary.ID, TIMEOUT);
+      }
+      assertThat(other.remains()).isEmpty();
+    } finally {
+      other.close();
     }
   }
 
