@@ -249,7 +249,11 @@ class MainJobIT {
 
   @Test
   void survivesAForkBomb() {
-    String sandbox = client.sandbox(small().toString());
+    // 240 copies of Python take 0.84 MB each; beside the agent that is just what `small` has, and
+    // the kernel may then end the first of them for memory. This test is about processes.
+    ObjectNode roomy = small();
+    roomy.withObject("resources").put("memory", "512Mi");
+    String sandbox = client.sandbox(roomy.toString());
     ObjectNode body =
         Client.MAPPER
             .createObjectNode()
