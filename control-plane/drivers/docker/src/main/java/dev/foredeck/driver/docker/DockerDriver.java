@@ -457,5 +457,6 @@ public final class DockerDriver implements Driver {
     events.close();
     sockets.close();
     daemon.close();
+    config.places().removeEmptyRunFolders();
   }
 }

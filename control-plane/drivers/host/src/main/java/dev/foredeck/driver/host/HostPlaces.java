@@ -4,6 +4,7 @@ import dev.foredeck.core.Hashes;
 import dev.foredeck.core.Id;
 import java.io.IOException;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.DirectoryNotEmptyException;
 import java.nio.file.DirectoryStream;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -123,6 +124,27 @@ public record HostPlaces(
   public static void makeEnterable(Path folder) throws IOException {
     Files.createDirectories(folder);
     Files.setPosixFilePermissions(folder, PosixFilePermissions.fromString("rwx--x--x"));
+  }
+
+  /// For a driver that closes: folders of the run folder that are empty go, and it with the last.
+  /// They are made anew at need. Whatever lies in one is another's to remove.
+  public void removeEmptyRunFolders() {
+    try (DirectoryStream<Path> children = Files.newDirectoryStream(runDir, Files::isDirectory)) {
+      for (Path child : children) {
+        removeIfEmpty(child);
+      }
+      removeIfEmpty(runDir);
+    } catch (IOException _) {
+      // Empty folders cost nothing, and are gone after a reboot.
+    }
+  }
+
+  private static void removeIfEmpty(Path folder) throws IOException {
+    try {
+      Files.delete(folder);
+    } catch (DirectoryNotEmptyException _) {
+      // A sandbox that outlives this control plane.
+    }
   }
 
   /// The folders that lead to the sandbox's sockets, and its own.

@@ -34,6 +34,21 @@ class HostPartsTest {
   }
 
   @Test
+  void onlyEmptyRunFoldersAreRemoved() throws Exception {
+    Path run = folder.resolve("run");
+    HostPlaces places = new HostPlaces(folder, run, folder, folder, 1, 0);
+    places.removeEmptyRunFolders();
+    Files.createDirectories(run.resolve("empty"));
+    places.makeSocketFolder(HostBench.id("alive"));
+    places.removeEmptyRunFolders();
+    assertThat(run.resolve("empty")).doesNotExist();
+    assertThat(places.socketFolder(HostBench.id("alive"))).exists();
+    Files.delete(places.socketFolder(HostBench.id("alive")));
+    places.removeEmptyRunFolders();
+    assertThat(run).doesNotExist();
+  }
+
+  @Test
   void noTwoSandboxesShareUsersWhoeverMadeThem() throws Exception {
     UidSlots ours = new UidSlots(folder.resolve("slots"), Path.of("/run/ours"));
     UidSlots theirs = new UidSlots(folder.resolve("slots"), Path.of("/run/theirs"));

@@ -346,6 +346,7 @@ public final class LocalDriver implements Driver {
   @Override
   public void close() {
     sockets.close();
+    config.places().removeEmptyRunFolders();
     try {
       Cgroups.detect(config.cgroupParent()).removeParents();
     } catch (IOException _) {
