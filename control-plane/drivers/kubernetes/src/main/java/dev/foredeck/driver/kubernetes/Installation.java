@@ -332,12 +332,16 @@ public final class Installation {
             .map(PodView::late)
             .orElseGet(() -> new DriverException.Failed("the cluster made no pod for it"));
       }
-      try {
-        Thread.sleep(LOOK_MILLIS);
-      } catch (InterruptedException e) {
-        Thread.currentThread().interrupt();
-        throw new DriverException.Failed("interrupted while it started", e);
-      }
+      pause();
+    }
+  }
+
+  private static void pause() throws DriverException.Failed {
+    try {
+      Thread.sleep(LOOK_MILLIS);
+    } catch (InterruptedException e) {
+      Thread.currentThread().interrupt();
+      throw new DriverException.Failed("interrupted while it started", e);
     }
   }
 
@@ -365,11 +369,13 @@ public final class Installation {
     String own = pod.getStatus().getPodIP();
     // A node that is busy may be slow to begin: its pod is ready before it has done a handshake.
     Deadline deadline = Deadline.in(REACHED);
-    do {
-      if (answers(pin, service, SERVICE_CONNECT_MILLIS)) {
+    while (true) {
+      Optional<IOException> noService = silence(pin, service, SERVICE_CONNECT_MILLIS);
+      if (noService.isEmpty()) {
         return InetAddress.ofLiteral(service);
       }
-      if (answers(pin, own, POD_CONNECT_MILLIS)) {
+      Optional<IOException> noPod = silence(pin, own, POD_CONNECT_MILLIS);
+      if (noPod.isEmpty()) {
         LOG.info(
             "the gateway's service at {} does not answer here, its pod at {} does: when the pod is"
                 + " replaced, restart the control plane",
@@ -377,30 +383,38 @@ public final class Installation {
             own);
         return InetAddress.ofLiteral(own);
       }
-    } while (!deadline.passed());
-    throw new DriverException.Failed(
-        "it runs, and its control port answers this host neither at "
-            + service
-            + " nor at "
-            + own
-            + ":"
-            + CONTROL_PORT
-            + ": run the control plane in the cluster or on a host that routes to pods, or make the"
-            + " gateway reachable and name it (FOREDECK_GATEWAY, FOREDECK_KUBERNETES_GATEWAY)");
+      if (deadline.passed()) {
+        throw new DriverException.Failed(
+            "it runs, and its control port "
+                + CONTROL_PORT
+                + " answers this host neither at "
+                + service
+                + " ("
+                + noService.get().getMessage()
+                + ") nor at "
+                + own
+                + " ("
+                + noPod.get().getMessage()
+                + "): run the control plane in the cluster or on a host that routes to pods, or"
+                + " make the gateway reachable and name it (FOREDECK_GATEWAY,"
+                + " FOREDECK_KUBERNETES_GATEWAY)");
+      }
+      pause();
+    }
   }
 
-  /// Whether our gateway is there: something on the way may take a connection to anywhere.
-  private static boolean answers(CertificatePin pin, String address, int millis) {
+  /// Why our gateway is not there; empty where it is. Something on the way may take a connection to
+  /// anywhere, so this goes as far as its certificate.
+  private static Optional<IOException> silence(CertificatePin pin, String address, int millis) {
     try (Socket socket = new Socket()) {
       socket.connect(new InetSocketAddress(InetAddress.ofLiteral(address), CONTROL_PORT), millis);
       socket.setSoTimeout(millis);
       try (SSLSocket tls = pin.over(socket)) {
         tls.startHandshake();
-        return true;
+        return Optional.empty();
       }
     } catch (IOException e) {
-      LOG.debug("{} does not answer", address, e);
-      return false;
+      return Optional.of(e);
     }
   }
 
