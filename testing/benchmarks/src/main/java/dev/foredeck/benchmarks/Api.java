@@ -18,6 +18,8 @@ import java.util.Map;
 final class Api {
   static final ObjectMapper MAPPER = new ObjectMapper();
 
+  private static final Duration PATIENCE = Duration.ofMinutes(3);
+
   private final HttpClient http =
       HttpClient.newBuilder().version(HttpClient.Version.HTTP_1_1).build();
   private final String url;
@@ -48,9 +50,9 @@ final class Api {
   void destroy(String sandbox) throws IOException, InterruptedException {
     String path = "/v1/sandboxes/" + sandbox;
     send(request(path).DELETE().build());
-    while (!get(path).path("phase").asText().equals("gone")) {
-      Thread.sleep(5);
-    }
+    await(
+        "sandbox " + sandbox + " is not gone",
+        () -> get(path).path("phase").asText().equals("gone"));
   }
 
   private JsonNode send(HttpRequest request) throws IOException, InterruptedException {
@@ -102,26 +104,41 @@ final class Api {
 
   /// Waits until the only pool has what it should have and nothing is at work on it.
   void awaitFullPool() throws IOException, InterruptedException {
-    while (true) {
-      JsonNode pool = get("/v1/pools").path("pools").get(0);
-      if (pool.path("warm").asInt() >= pool.path("target").asInt()
-          && pool.path("warming").asInt() == 0) {
-        return;
-      }
-      Thread.sleep(20);
-    }
+    await(
+        "the pool is not full",
+        () -> {
+          JsonNode pool = get("/v1/pools").path("pools").get(0);
+          return pool.path("warm").asInt() >= pool.path("target").asInt()
+              && pool.path("warming").asInt() == 0;
+        });
   }
 
   String readySandbox(String body) throws IOException, InterruptedException {
     String id = post("/v1/sandboxes", body).path("id").asText();
-    while (true) {
-      JsonNode sandbox = get("/v1/sandboxes/" + id);
-      String phase = sandbox.path("phase").asText();
-      if (phase.equals("ready")) {
-        return id;
-      }
-      if (phase.equals("failed") || phase.equals("gone")) {
-        throw new IOException("the sandbox is " + sandbox);
+    await(
+        "sandbox " + id + " is not ready",
+        () -> {
+          JsonNode sandbox = get("/v1/sandboxes/" + id);
+          String phase = sandbox.path("phase").asText();
+          if (phase.equals("failed") || phase.equals("gone")) {
+            throw new IOException("the sandbox is " + sandbox);
+          }
+          return phase.equals("ready");
+        });
+    return id;
+  }
+
+  private interface Condition {
+    boolean holds() throws IOException, InterruptedException;
+  }
+
+  /// @param failure what is told where the condition does not hold in three minutes
+  private static void await(String failure, Condition condition)
+      throws IOException, InterruptedException {
+    long began = System.nanoTime();
+    while (!condition.holds()) {
+      if (System.nanoTime() - began > PATIENCE.toNanos()) {
+        throw new IOException(failure + " after " + PATIENCE.toSeconds() + " s");
       }
       Thread.sleep(5);
     }

@@ -26,10 +26,12 @@ final class DriverCosts {
   private static final int BASELINE = 10;
   private static final int AT_ONCE = 30;
 
-  /// As many as one control plane has places for, but for those that its pool makes anew.
-  private static final int SIMULATED_AT_ONCE = 150;
+  private static final int SIMULATED_AT_ONCE = 300;
 
-  private static final String BUDGET = "10 / 40";
+  /// For those that are claimed and those that the pool makes anew.
+  private static final Map<String, String> PLACES =
+      Map.of("FOREDECK_SANDBOXES", "700", "FOREDECK_SANDBOXES_PER_TENANT", "700");
+
   private static final String SIZE = "\"memory\":\"320Mi\",\"disk\":\"64Mi\"";
   private static final String SIZE_OF_POOL = "+memory=320Mi+disk=64Mi";
 
@@ -45,7 +47,12 @@ final class DriverCosts {
   ///
   /// @param group the part of a control group's path that is a sandbox's
   private record Backend(
-      String name, String template, Map<String, String> settings, Group group, boolean cluster) {
+      String name,
+      String template,
+      Map<String, String> settings,
+      Group group,
+      boolean cluster,
+      String budget) {
     /// Finds it.
     private interface Group {
       String of(String sandbox) throws IOException, InterruptedException;
@@ -63,7 +70,7 @@ final class DriverCosts {
     String kubeconfig = System.getenv("KUBECONFIG");
     String runsc = System.getenv("FOREDECK_RUNSC");
     measure(local("local (runc)", Map.of()));
-    baseline(Main::runcRun);
+    baseline("`runc run`", Main::runcRun);
     if (runsc == null) {
       absent("local (gVisor)", "FOREDECK_RUNSC is not set");
     } else {
@@ -74,14 +81,14 @@ final class DriverCosts {
     } else {
       measure(docker("docker (runc)", Map.of()));
       measure(docker("docker (gVisor)", Map.of("FOREDECK_DOCKER_RUNTIME", "runsc")));
-      baseline(DriverCosts::dockerRun);
+      baseline("`docker run`", DriverCosts::dockerRun);
     }
     String templates = System.getenv("FOREDECK_KUBERNETES_TEMPLATES");
     if (kubeconfig == null || templates == null) {
       absent("kubernetes", "KUBECONFIG or FOREDECK_KUBERNETES_TEMPLATES is not set");
     } else {
       measure(pods("kubernetes (runc)", templates));
-      baseline(() -> kubectlRun(kubeconfig));
+      baseline("`kubectl run`", () -> kubectlRun(kubeconfig));
       if (Files.exists(Path.of(templates + ".gvisor"))) {
         measure(pods("kubernetes (gVisor)", templates + ".gvisor"));
       } else {
@@ -93,7 +100,7 @@ final class DriverCosts {
   }
 
   private static Backend local(String name, Map<String, String> runtime) {
-    return new Backend(name, "host", with(runtime, "local"), sandbox -> sandbox, false);
+    return new Backend(name, "host", with(runtime, "local"), sandbox -> sandbox, false, "10 / 40");
   }
 
   private static Backend docker(String name, Map<String, String> runtime) {
@@ -104,7 +111,8 @@ final class DriverCosts {
         sandbox ->
             Host.command("docker", "inspect", "--format", "{{.Id}}", "foredeck-" + sandbox)
                 .getFirst(),
-        false);
+        false,
+        "p50 25");
   }
 
   private static Backend pods(String name, String templates) {
@@ -129,7 +137,8 @@ final class DriverCosts {
                     "--output",
                     "jsonpath={.items[0].metadata.uid}")
                 .getFirst(),
-        true);
+        true,
+        "p50 50");
   }
 
   private static Map<String, String> with(Map<String, String> settings, String driver) {
@@ -143,13 +152,18 @@ final class DriverCosts {
   }
 
   private void measure(Backend backend) throws InterruptedException {
+    part(backend.name + ", one by one", () -> oneByOne(backend));
+    part(backend.name + ", " + AT_ONCE + " at once", () -> atOnce(backend, AT_ONCE));
+  }
+
+  /// One that fails is named, and those after it are measured all the same.
+  private void part(String name, Samples.Timed part) throws InterruptedException {
     try {
-      oneByOne(backend);
-      atOnce(backend, AT_ONCE);
+      part.run();
     } catch (InterruptedException e) {
       throw e;
     } catch (Exception e) {
-      absent(backend.name, String.valueOf(e.getMessage()));
+      absent(name, String.valueOf(e.getMessage()));
     }
   }
 
@@ -157,14 +171,8 @@ final class DriverCosts {
     Samples measure() throws Exception;
   }
 
-  private void baseline(Baseline baseline) throws InterruptedException {
-    try {
-      report.row(baseline.measure(), "baseline");
-    } catch (InterruptedException e) {
-      throw e;
-    } catch (Exception e) {
-      absent("a baseline", String.valueOf(e.getMessage()));
-    }
+  private void baseline(String name, Baseline baseline) throws InterruptedException {
+    part("baseline " + name, () -> report.row(baseline.measure(), "baseline"));
   }
 
   private void oneByOne(Backend backend) throws Exception {
@@ -178,7 +186,7 @@ final class DriverCosts {
               backend.name + ": claim from the pool -> first output byte of `echo`",
               body(backend, FIFTH, SIZE) + run,
               WARM),
-          BUDGET);
+          backend.budget);
       long before = writes().size();
       double[] cold = new double[COLD];
       List<String> made = new ArrayList<>();
@@ -258,14 +266,8 @@ final class DriverCosts {
 
   private void simulated() throws InterruptedException {
     Backend backend =
-        new Backend("simulated", "host", with(Map.of(), "simulated"), sandbox -> sandbox, false);
-    try {
-      atOnce(backend, SIMULATED_AT_ONCE);
-    } catch (InterruptedException e) {
-      throw e;
-    } catch (Exception e) {
-      absent(backend.name, String.valueOf(e.getMessage()));
-    }
+        new Backend("simulated", "host", with(PLACES, "simulated"), sandbox -> sandbox, false, "-");
+    part(backend.name + ", at once", () -> atOnce(backend, SIMULATED_AT_ONCE));
   }
 
   // Baselines.

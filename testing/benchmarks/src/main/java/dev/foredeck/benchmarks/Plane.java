@@ -8,12 +8,14 @@ import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.attribute.PosixFilePermissions;
+import java.time.Duration;
 import java.util.Map;
 import java.util.concurrent.TimeUnit;
 
 /// A control plane of `./foredeck up` on loopback, with a data folder of its own that goes with it.
 final class Plane implements AutoCloseable {
   private static final String READY = "foredeck ready ";
+  private static final int START_SECONDS = 300;
   private static final int END_SECONDS = 120;
 
   final Path data;
@@ -41,11 +43,13 @@ final class Plane implements AutoCloseable {
     builder.redirectError(ProcessBuilder.Redirect.INHERIT);
     long began = System.nanoTime();
     process = builder.start();
+    Thread watchdog = Thread.ofVirtual().start(this::giveUp);
     try {
       BufferedReader out =
           new BufferedReader(
               new InputStreamReader(process.getInputStream(), StandardCharsets.UTF_8));
       String line = out.readLine();
+      watchdog.interrupt();
       if (line == null || !line.startsWith(READY)) {
         throw new IOException("the control plane did not become ready: " + line);
       }
@@ -56,6 +60,16 @@ final class Plane implements AutoCloseable {
     } catch (IOException | RuntimeException e) {
       close();
       throw e;
+    }
+  }
+
+  /// Ends one that says nothing: the reader of its output then sees the end.
+  private void giveUp() {
+    try {
+      Thread.sleep(Duration.ofSeconds(START_SECONDS));
+      process.destroy();
+    } catch (InterruptedException _) {
+      // It has said something.
     }
   }
 

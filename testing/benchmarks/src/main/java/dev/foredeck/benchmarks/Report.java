@@ -38,7 +38,7 @@ final class Report {
         "Made by `"
             + command
             + "`; do not edit. One run, one machine, baselines from the same run. Times in"
-            + " milliseconds.");
+            + " milliseconds. Where n is below 100, p99 is the greatest of them.");
     lines.add("");
     lines.add("Machine: " + Host.machine() + ". Date: " + LocalDate.now(ZoneOffset.UTC) + ".");
     lines.add("");
