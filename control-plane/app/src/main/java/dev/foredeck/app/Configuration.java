@@ -1,5 +1,6 @@
 package dev.foredeck.app;
 
+import dev.foredeck.core.Limits;
 import dev.foredeck.core.pool.PoolSetting;
 import dev.foredeck.driver.kubernetes.KubernetesConfig.Isolation;
 import dev.foredeck.driver.kubernetes.KubernetesConfig.Reach;
@@ -40,6 +41,8 @@ import java.util.stream.Collectors;
 /// @param kubernetes present with the driver `kubernetes`
 /// @param keepOutput how long output and copied-out files are kept
 /// @param keepEvents how long events and calls are kept: decisions outlive output
+/// @param sandboxes live ones that this control plane has at most, those of its pools among them
+/// @param sandboxesPerTenant live ones of a tenant at most
 /// @param pools of warm sandboxes
 /// @param gateways control ports of egress gateways of their own process; none: this process is it,
 ///   or one is set up in the cluster
@@ -59,6 +62,8 @@ record Configuration(
     Optional<Kubernetes> kubernetes,
     Duration keepOutput,
     Duration keepEvents,
+    int sandboxes,
+    int sandboxesPerTenant,
     List<PoolSetting> pools,
     List<HostAndPort> gateways) {
 
@@ -112,6 +117,8 @@ record Configuration(
 
   private static final int MOST_DAYS = 36_500;
 
+  private static final int MOST_SANDBOXES = 10_000;
+
   /// Read by the launcher script, the CLI, the logging configuration or the test cluster.
   private static final Set<String> ELSEWHERE =
       Set.of(
@@ -140,6 +147,8 @@ record Configuration(
     DOCKER_TEMPLATES,
     KEEP_OUTPUT_DAYS,
     KEEP_EVENTS_DAYS,
+    SANDBOXES,
+    SANDBOXES_PER_TENANT,
     POOLS,
     GATEWAY,
     KUBERNETES_NAMESPACE,
@@ -213,8 +222,16 @@ record Configuration(
         templates,
         reader.get(Key.DOCKER_RUNTIME),
         kubernetes,
-        reader.days(Key.KEEP_OUTPUT_DAYS, 30),
-        reader.days(Key.KEEP_EVENTS_DAYS, 365),
+        Duration.ofDays(reader.number(Key.KEEP_OUTPUT_DAYS, "days", LEAST_DAYS, MOST_DAYS, 30)),
+        Duration.ofDays(reader.number(Key.KEEP_EVENTS_DAYS, "days", LEAST_DAYS, MOST_DAYS, 365)),
+        reader.number(
+            Key.SANDBOXES, "sandboxes", 1, MOST_SANDBOXES, Limits.DEFAULT.sandboxesPerOwner()),
+        reader.number(
+            Key.SANDBOXES_PER_TENANT,
+            "sandboxes",
+            1,
+            MOST_SANDBOXES,
+            Limits.DEFAULT.sandboxesPerTenant()),
         PoolSettings.parse(reader.get(Key.POOLS).orElse(PoolSettings.DEFAULT)),
         gateways);
   }
@@ -319,22 +336,25 @@ record Configuration(
       return chosen;
     }
 
-    Duration days(Key key, int otherwise) {
+    /// @param unit in the plural, for the refusal
+    int number(Key key, String unit, int least, int most, int otherwise) {
       String text = get(key).map(String::strip).orElse(Integer.toString(otherwise));
       if (text.matches("[0-9]{1,5}")) {
-        int days = Integer.parseInt(text);
-        if (days >= LEAST_DAYS && days <= MOST_DAYS) {
-          return Duration.ofDays(days);
+        int number = Integer.parseInt(text);
+        if (number >= least && number <= most) {
+          return number;
         }
       }
       throw new ConfigurationException(
           key.variable()
               + " is '"
               + text
-              + "': it must be a number of days from "
-              + LEAST_DAYS
+              + "': it must be a number of "
+              + unit
+              + " from "
+              + least
               + " to "
-              + MOST_DAYS);
+              + most);
     }
   }
 

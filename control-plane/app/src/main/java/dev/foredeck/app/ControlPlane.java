@@ -124,7 +124,8 @@ final class ControlPlane implements AutoCloseable {
     Clock clock = Clock.systemUTC();
     SecureRandom random = new SecureRandom();
     Ids ids = new Ids(clock, random);
-    Limits limits = Limits.DEFAULT;
+    Limits limits =
+        Limits.DEFAULT.withSandboxes(configuration.sandboxesPerTenant(), configuration.sandboxes());
     DataDirectory data = keep(DataDirectory.open(configuration.dataDir()));
 
     // The probe and the database take most of the start: at the same time.
@@ -291,8 +292,7 @@ final class ControlPlane implements AutoCloseable {
               random);
       case SIMULATED ->
           new SimulatedDriver(
-              new SimulatedBackend(
-                  Pace.real(), random.nextLong(), Limits.DEFAULT.sandboxesPerOwner()));
+              new SimulatedBackend(Pace.real(), random.nextLong(), configuration.sandboxes()));
     };
   }
 

@@ -73,6 +73,23 @@ class ConfigurationTest {
   }
 
   @Test
+  void hasAsManySandboxesAsItIsTold() {
+    Configuration configuration =
+        Configuration.of(
+            Map.of(), Map.of("FOREDECK_SANDBOXES", "10000", "FOREDECK_SANDBOXES_PER_TENANT", "1"));
+    assertThat(configuration.sandboxes()).isEqualTo(10_000);
+    assertThat(configuration.sandboxesPerTenant()).isEqualTo(1);
+    for (String number : new String[] {"0", "10001", "-1", "many", "1e3"}) {
+      assertThatThrownBy(() -> Configuration.of(Map.of(), Map.of("FOREDECK_SANDBOXES", number)))
+          .as(number)
+          .isInstanceOf(ConfigurationException.class)
+          .hasMessage(
+              "FOREDECK_SANDBOXES is '%s': it must be a number of sandboxes from 1 to 10000",
+              number);
+    }
+  }
+
+  @Test
   void takesAnIpv6Address() {
     Configuration configuration =
         Configuration.of(Map.of(), Map.of("FOREDECK_LISTEN", "[::1]:7070"));

@@ -89,4 +89,35 @@ public record Limits(
           Duration.ofHours(24),
           Duration.ofSeconds(60),
           Duration.ofSeconds(5));
+
+  /// The same, but for how many sandboxes may be alive.
+  public Limits withSandboxes(int perTenant, int perOwner) {
+    return new Limits(
+        bodyBytes,
+        jsonDepth,
+        headerBytes,
+        uploadBytes,
+        inlineFiles,
+        inlineFileBytes,
+        envEntries,
+        labels,
+        labelBytes,
+        outputs,
+        inlineOutputBytes,
+        outputFileBytes,
+        resultTailBytes,
+        callOutputBytes,
+        perTenant,
+        perOwner,
+        callsPerSandbox,
+        feeds,
+        feedsPerTenant,
+        requests,
+        launches,
+        pageSize,
+        defaultTtl,
+        maxTtl,
+        defaultTimeout,
+        grace);
+  }
 }
