@@ -2,6 +2,8 @@ package dev.foredeck.driver.kubernetes;
 
 import dev.foredeck.driver.host.Deadline;
 import dev.foredeck.driver.kubernetes.KubernetesConfig.AgentDelivery;
+import io.fabric8.kubernetes.api.model.Event;
+import io.fabric8.kubernetes.api.model.Pod;
 import io.fabric8.kubernetes.client.Config;
 import io.fabric8.kubernetes.client.ConfigBuilder;
 import io.fabric8.kubernetes.client.KubernetesClient;
@@ -11,10 +13,14 @@ import io.fabric8.kubernetes.client.RequestConfigBuilder;
 import io.fabric8.kubernetes.client.VersionInfo;
 import io.fabric8.kubernetes.client.jdkhttp.JdkHttpClientFactory;
 import java.time.Duration;
+import java.util.List;
 import java.util.concurrent.TimeUnit;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
 
 /// The API server.
 final class Api {
+  private static final Logger LOG = LoggerFactory.getLogger(Api.class);
   private static final int CONNECT_MILLIS = 5_000;
   private static final int REQUEST_MILLIS = 10_000;
   private static final int RECONNECT_MILLIS = 500;
@@ -73,6 +79,24 @@ final class Api {
   private static int number(String text) {
     String digits = text.replaceAll("[^0-9].*", "");
     return digits.isEmpty() ? 0 : Integer.parseInt(digits);
+  }
+
+  /// What the cluster's parts complained of about a pod; empty where it does not let us see events,
+  /// which nobody has to.
+  static List<Event> warnings(KubernetesClient client, Pod pod) {
+    try {
+      return client
+          .v1()
+          .events()
+          .inNamespace(pod.getMetadata().getNamespace())
+          .withField("involvedObject.uid", pod.getMetadata().getUid())
+          .withField("type", "Warning")
+          .list()
+          .getItems();
+    } catch (KubernetesClientException e) {
+      LOG.debug("no events of the pod {}", pod.getMetadata().getName(), e);
+      return List.of();
+    }
   }
 
   /// What the server said, or what kept it from answering, for a person.

@@ -43,6 +43,9 @@ public final class KubernetesDriver implements Driver {
   /// or two after a pod has gone.
   private static final Duration ROOM = Duration.ofSeconds(4);
 
+  /// For what the cluster says of a pod whose time is over already.
+  private static final Duration WARNINGS = Duration.ofSeconds(2);
+
   private final KubernetesConfig config;
   private final KubernetesClient client;
   private final DeploymentTls tls;
@@ -277,7 +280,7 @@ public final class KubernetesDriver implements Driver {
       return;
     }
     throw seen.get(sandbox)
-        .map(PodView::late)
+        .map(pod -> PodView.late(pod, Api.warnings(Api.within(client, Deadline.in(WARNINGS)), pod)))
         .orElseGet(
             () -> new DriverException.Failed("the Kubernetes API server tells nothing of its pod"));
   }

@@ -8,9 +8,11 @@ import io.fabric8.kubernetes.api.model.ContainerState;
 import io.fabric8.kubernetes.api.model.ContainerStateTerminated;
 import io.fabric8.kubernetes.api.model.ContainerStateWaiting;
 import io.fabric8.kubernetes.api.model.ContainerStatus;
+import io.fabric8.kubernetes.api.model.Event;
 import io.fabric8.kubernetes.api.model.Pod;
 import io.fabric8.kubernetes.api.model.PodCondition;
 import io.fabric8.kubernetes.api.model.PodStatus;
+import java.util.Comparator;
 import java.util.List;
 import java.util.Optional;
 import java.util.Set;
@@ -93,15 +95,35 @@ final class PodView {
   }
 
   /// What the deadline of a pod that has not started means.
-  static DriverException late(Pod pod) {
+  ///
+  /// @param warnings of the cluster about this pod: a runtime that cannot make it, or a volume that
+  ///   cannot be mounted, is told nowhere else
+  static DriverException late(Pod pod, List<Event> warnings) {
     PodStatus status = pod.getStatus();
     Optional<PodCondition> unschedulable = condition(status, "PodScheduled", "False");
     if (unschedulable.isPresent()) {
       return full(unschedulable.get());
     }
     String waiting = waiting(status);
-    return new DriverException.Failed(
-        "its pod did not start in time" + (waiting.isEmpty() ? "" : ": " + waiting));
+    String why =
+        waiting.isEmpty()
+            ? warnings.stream()
+                .max(Comparator.comparing(PodView::time))
+                .map(warning -> because(warning.getReason(), warning.getMessage()))
+                .orElse("")
+            : ": " + waiting;
+    return new DriverException.Failed("its pod did not start in time" + why);
+  }
+
+  /// When it was last seen, as text whose order is that of time.
+  private static String time(Event event) {
+    if (event.getSeries() != null && event.getSeries().getLastObservedTime() != null) {
+      return text(event.getSeries().getLastObservedTime().getTime());
+    }
+    if (event.getLastTimestamp() != null) {
+      return event.getLastTimestamp();
+    }
+    return event.getEventTime() == null ? "" : text(event.getEventTime().getTime());
   }
 
   private static String phase(@Nullable PodStatus status) {

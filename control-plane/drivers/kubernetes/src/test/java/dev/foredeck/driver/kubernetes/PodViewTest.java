@@ -2,8 +2,13 @@ package dev.foredeck.driver.kubernetes;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
+import dev.foredeck.core.driver.DriverException;
+import io.fabric8.kubernetes.api.model.Event;
+import io.fabric8.kubernetes.api.model.EventBuilder;
 import io.fabric8.kubernetes.api.model.Pod;
 import io.fabric8.kubernetes.api.model.PodBuilder;
+import java.util.List;
+import org.jspecify.annotations.Nullable;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
@@ -38,6 +43,28 @@ class PodViewTest {
   void aPodThatNobodyHasLookedAtIsNot() {
     assertThat(PodView.noRoom(new PodBuilder().build())).isEmpty();
     assertThat(PodView.noRoom(new PodBuilder().withNewStatus().endStatus().build())).isEmpty();
+  }
+
+  @Test
+  void aPodThatIsLateSaysTheNewestWarningOfTheCluster() {
+    Pod pod = new PodBuilder().withNewStatus().withPhase("Pending").endStatus().build();
+    Event old = warning("FailedMount", "no such volume", "2026-11-24T12:00:00Z");
+    Event newest = warning("FailedCreatePodSandBox", "no such runtime", "2026-11-24T12:00:09Z");
+
+    assertThat(PodView.late(pod, List.of(old, newest, warning("Old", "no time", null))))
+        .isInstanceOf(DriverException.Failed.class)
+        .hasMessage("its pod did not start in time: FailedCreatePodSandBox, no such runtime");
+    assertThat(PodView.late(pod, List.of())).hasMessage("its pod did not start in time");
+    assertThat(PodView.late(unscheduled("2 Insufficient cpu."), List.of(newest)))
+        .isInstanceOf(DriverException.Full.class);
+  }
+
+  private static Event warning(String reason, String message, @Nullable String time) {
+    return new EventBuilder()
+        .withReason(reason)
+        .withMessage(message)
+        .withLastTimestamp(time)
+        .build();
   }
 
   private static Pod unscheduled(String message) {
