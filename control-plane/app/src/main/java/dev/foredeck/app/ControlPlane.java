@@ -328,12 +328,7 @@ final class ControlPlane implements AutoCloseable {
     for (Configuration.HostAndPort gateway : configuration.gateways()) {
       gateways.put(gateway.toString(), Dialer.to(gateway.host(), gateway.port()));
     }
-    installation
-        .map(Installation::control)
-        .ifPresent(control -> {
-          String host = control.getAddress().getHostAddress();
-          gateways.put(host + ":" + control.getPort(), Dialer.to(host, control.getPort()));
-        });
+    installation.ifPresent(installed -> gateways.put("in-cluster", Dialer.to(installed::control)));
     return gateways;
   }
 
@@ -376,6 +371,7 @@ final class ControlPlane implements AutoCloseable {
                         data.deploymentTls(random),
                         key.text(),
                         configuration.egressPins(),
+                        kubernetes.reach(),
                         kubernetes.install() == Configuration.Install.TEMPORARY)));
     keep(() -> leftSomething |= !installation.remove());
     return Optional.of(installation);

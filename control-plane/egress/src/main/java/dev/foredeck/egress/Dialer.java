@@ -13,15 +13,26 @@ public interface Dialer {
 
   /// Resolves the name at each attempt: a gateway that moved is found again.
   static Dialer to(String host, int port) {
+    return to(() -> new InetSocketAddress(host, port));
+  }
+
+  /// Asks for the address at each attempt.
+  static Dialer to(Place place) {
     return timeoutMillis -> {
       SocketChannel channel = SocketChannel.open();
       try {
-        channel.socket().connect(new InetSocketAddress(host, port), timeoutMillis);
+        channel.socket().connect(place.address(), timeoutMillis);
         return channel;
       } catch (IOException | RuntimeException e) {
         channel.close();
         throw e;
       }
     };
+  }
+
+  /// Where a gateway's control port is now.
+  @FunctionalInterface
+  interface Place {
+    InetSocketAddress address() throws IOException;
   }
 }

@@ -67,6 +67,9 @@ public final class Installation {
   private final String deployment;
   private final InetAddress address;
 
+  /// Where no route leads to the gateway.
+  private final Optional<GatewayForward> forward;
+
   /// What to set up.
   ///
   /// @param namespace of the sandboxes
@@ -74,6 +77,7 @@ public final class Installation {
   /// @param templates the text of the file of templates ([Templates]), which names the image
   /// @param linkKey what the gateway and its control planes share: a secret
   /// @param pins of the gateway: host or host:port, to address and port
+  /// @param reach how this control plane gets to the gateway's control port
   /// @param temporary whether both namespaces are made for this, and go with it
   public record Spec(
       String namespace,
@@ -82,6 +86,7 @@ public final class Installation {
       DeploymentTls tls,
       String linkKey,
       Map<String, InetSocketAddress> pins,
+      KubernetesConfig.Reach reach,
       boolean temporary) {
     public Spec {
       pins = Map.copyOf(pins);
@@ -93,10 +98,12 @@ public final class Installation {
     }
   }
 
-  private Installation(Spec spec, String deployment, InetAddress address) {
+  private Installation(
+      Spec spec, String deployment, InetAddress address, Optional<GatewayForward> forward) {
     this.spec = spec;
     this.deployment = deployment;
     this.address = address;
+    this.forward = forward;
   }
 
   /// Returns when the gateway serves.
@@ -112,6 +119,13 @@ public final class Installation {
                 new IllegalArgumentException("gatewayImage: it must be text, to set up a gateway"));
     String deployment = SandboxPod.deployment(spec.tls());
     boolean made = false;
+    Optional<GatewayForward> forward =
+        switch (spec.reach()) {
+          case POD_IP -> Optional.empty();
+          case PORT_FORWARD ->
+              Optional.of(
+                  new GatewayForward(Api.client(), spec.gatewayNamespace(), GATEWAY, CONTROL_PORT));
+        };
     try (KubernetesClient client = Api.client()) {
       if (spec.temporary()) {
         claim(client, spec.namespace(), deployment);
@@ -120,9 +134,9 @@ public final class Installation {
       refuseAnothers(client, spec, deployment);
       apply(client, spec, image, deployment);
       Pod pod = awaitGateway(client, spec.gatewayNamespace());
-      InetAddress address = reachable(client, spec, pod);
+      InetAddress address = reachable(client, spec, pod, forward);
       made = true;
-      return new Installation(spec, deployment, address);
+      return new Installation(spec, deployment, address, forward);
     } catch (KubernetesClientException e) {
       throw new IllegalStateException(
           "the gateway cannot be set up in the cluster: " + Api.said(e), e);
@@ -134,8 +148,11 @@ public final class Installation {
               + e.getMessage(),
           e);
     } finally {
-      if (!made && spec.temporary()) {
-        boolean _ = remove(spec, deployment);
+      if (!made) {
+        forward.ifPresent(GatewayForward::close);
+        if (spec.temporary()) {
+          boolean _ = remove(spec, deployment);
+        }
       }
     }
   }
@@ -145,9 +162,14 @@ public final class Installation {
     return new InetSocketAddress(address, BRIDGES_PORT);
   }
 
-  /// Where this control plane reaches it.
-  public InetSocketAddress control() {
-    return new InetSocketAddress(address, CONTROL_PORT);
+  /// Where this control plane reaches it: to be asked before each connection, since a forwarded
+  /// port serves one.
+  ///
+  /// @throws IOException when no port can be forwarded now
+  public InetSocketAddress control() throws IOException {
+    return forward.isPresent()
+        ? forward.get().open()
+        : new InetSocketAddress(address, CONTROL_PORT);
   }
 
   /// Only what was made for this may be removed with it.
@@ -329,7 +351,7 @@ public final class Installation {
       }
       if (deadline.passed()) {
         throw newest
-            .map(PodView::late)
+            .map(pod -> PodView.late(pod, Api.warnings(client, pod)))
             .orElseGet(() -> new DriverException.Failed("the cluster made no pod for it"));
       }
       pause();
@@ -354,50 +376,88 @@ public final class Installation {
         && Objects.equals(status.getReadyReplicas(), 1);
   }
 
-  /// Its service's address, which outlives a pod, where services answer here; else the pod's own.
-  private static InetAddress reachable(KubernetesClient client, Spec spec, Pod pod)
+  /// Where it is, for sandboxes: its service's address, which outlives a pod, unless only the pod's
+  /// own answers here.
+  private static InetAddress reachable(
+      KubernetesClient client, Spec spec, Pod pod, Optional<GatewayForward> forward)
       throws DriverException.Failed {
     CertificatePin pin = CertificatePin.of(spec.tls().pin());
-    String service =
-        client
-            .services()
-            .inNamespace(spec.gatewayNamespace())
-            .withName(GATEWAY)
-            .get()
-            .getSpec()
-            .getClusterIP();
-    String own = pod.getStatus().getPodIP();
+    InetAddress service =
+        InetAddress.ofLiteral(
+            client
+                .services()
+                .inNamespace(spec.gatewayNamespace())
+                .withName(GATEWAY)
+                .get()
+                .getSpec()
+                .getClusterIP());
+    InetAddress own = InetAddress.ofLiteral(pod.getStatus().getPodIP());
     // A node that is busy may be slow to begin: its pod is ready before it has done a handshake.
     Deadline deadline = Deadline.in(REACHED);
+    if (forward.isPresent()) {
+      awaitForward(pin, forward.get(), deadline);
+    }
     while (true) {
-      Optional<IOException> noService = silence(pin, service, SERVICE_CONNECT_MILLIS);
+      Optional<IOException> noService = silence(pin, control(service), SERVICE_CONNECT_MILLIS);
       if (noService.isEmpty()) {
-        return InetAddress.ofLiteral(service);
+        return service;
       }
-      Optional<IOException> noPod = silence(pin, own, POD_CONNECT_MILLIS);
+      Optional<IOException> noPod = silence(pin, control(own), POD_CONNECT_MILLIS);
       if (noPod.isEmpty()) {
         LOG.info(
             "the gateway's service at {} does not answer here, its pod at {} does: when the pod is"
                 + " replaced, restart the control plane",
-            service,
-            own);
-        return InetAddress.ofLiteral(own);
+            service.getHostAddress(),
+            own.getHostAddress());
+        return own;
+      }
+      if (forward.isPresent()) {
+        // No route from here: whether sandboxes get there is seen by the probe's canaries.
+        return service;
       }
       if (deadline.passed()) {
         throw new DriverException.Failed(
             "it runs, and its control port "
                 + CONTROL_PORT
                 + " answers this host neither at "
-                + service
+                + service.getHostAddress()
                 + " ("
                 + noService.get().getMessage()
                 + ") nor at "
-                + own
+                + own.getHostAddress()
                 + " ("
                 + noPod.get().getMessage()
-                + "): run the control plane in the cluster or on a host that routes to pods, or"
-                + " make the gateway reachable and name it (FOREDECK_GATEWAY,"
-                + " FOREDECK_KUBERNETES_GATEWAY)");
+                + "): run the control plane in the cluster or on a host that routes to pods, reach"
+                + " it through the API server (FOREDECK_KUBERNETES_REACH=port-forward), or make the"
+                + " gateway reachable and name it (FOREDECK_GATEWAY, FOREDECK_KUBERNETES_GATEWAY)");
+      }
+      pause();
+    }
+  }
+
+  private static InetSocketAddress control(InetAddress address) {
+    return new InetSocketAddress(address, CONTROL_PORT);
+  }
+
+  private static void awaitForward(CertificatePin pin, GatewayForward forward, Deadline deadline)
+      throws DriverException.Failed {
+    while (true) {
+      Optional<IOException> silence;
+      try {
+        silence = silence(pin, forward.open(), POD_CONNECT_MILLIS);
+      } catch (IOException e) {
+        silence = Optional.of(e);
+      }
+      if (silence.isEmpty()) {
+        return;
+      }
+      if (deadline.passed()) {
+        throw new DriverException.Failed(
+            "it runs, and the API server does not lead on to its control port "
+                + CONTROL_PORT
+                + ": "
+                + silence.get().getMessage(),
+            silence.get());
       }
       pause();
     }
@@ -405,9 +465,10 @@ public final class Installation {
 
   /// Why our gateway is not there; empty where it is. Something on the way may take a connection to
   /// anywhere, so this goes as far as its certificate.
-  private static Optional<IOException> silence(CertificatePin pin, String address, int millis) {
+  private static Optional<IOException> silence(
+      CertificatePin pin, InetSocketAddress address, int millis) {
     try (Socket socket = new Socket()) {
-      socket.connect(new InetSocketAddress(InetAddress.ofLiteral(address), CONTROL_PORT), millis);
+      socket.connect(address, millis);
       socket.setSoTimeout(millis);
       try (SSLSocket tls = pin.over(socket)) {
         tls.startHandshake();
@@ -418,10 +479,11 @@ public final class Installation {
     }
   }
 
-  /// Removes what is temporary, and waits until it is gone.
+  /// Ends a forwarded port, removes what is temporary, and waits until it is gone.
   ///
   /// @return whether it is; true where nothing is temporary
   public boolean remove() {
+    forward.ifPresent(GatewayForward::close);
     return !spec.temporary() || remove(spec, deployment);
   }
 

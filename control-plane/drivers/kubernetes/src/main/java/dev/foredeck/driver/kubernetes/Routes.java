@@ -63,7 +63,7 @@ final class Routes implements AutoCloseable {
     forwards.keySet().forEach(this::forget);
   }
 
-  private static void close(LocalPortForward forward) {
+  static void close(LocalPortForward forward) {
     try {
       forward.close();
     } catch (IOException _) {

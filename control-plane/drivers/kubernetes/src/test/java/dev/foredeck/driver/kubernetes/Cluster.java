@@ -13,6 +13,7 @@ import dev.foredeck.driver.kubernetes.KubernetesConfig.Reach;
 import dev.foredeck.driver.kubernetes.KubernetesConfig.StrongRuntime;
 import dev.foredeck.policy.Boundary;
 import io.fabric8.kubernetes.api.model.Pod;
+import io.fabric8.kubernetes.api.model.node.v1.RuntimeClassBuilder;
 import io.fabric8.kubernetes.client.KubernetesClient;
 import java.io.IOException;
 import java.net.InetAddress;
@@ -217,15 +218,27 @@ final class Cluster implements AutoCloseable {
   }
 
   static KubernetesConfig with(KubernetesConfig config, Isolation isolation) {
-    return with(config, isolation, config.strong());
+    return with(config, isolation, config.strong(), config.reach(), config.agentDelivery());
   }
 
   static KubernetesConfig with(KubernetesConfig config, Optional<StrongRuntime> strong) {
-    return with(config, config.isolation(), strong);
+    return with(config, config.isolation(), strong, config.reach(), config.agentDelivery());
+  }
+
+  static KubernetesConfig with(KubernetesConfig config, Reach reach) {
+    return with(config, config.isolation(), config.strong(), reach, config.agentDelivery());
+  }
+
+  static KubernetesConfig with(KubernetesConfig config, AgentDelivery agentDelivery) {
+    return with(config, config.isolation(), config.strong(), config.reach(), agentDelivery);
   }
 
   private static KubernetesConfig with(
-      KubernetesConfig config, Isolation isolation, Optional<StrongRuntime> strong) {
+      KubernetesConfig config,
+      Isolation isolation,
+      Optional<StrongRuntime> strong,
+      Reach reach,
+      AgentDelivery agentDelivery) {
     return new KubernetesConfig(
         config.namespace(),
         config.templates(),
@@ -234,9 +247,26 @@ final class Cluster implements AutoCloseable {
         strong,
         config.gateway(),
         config.admit(),
-        config.reach(),
+        reach,
         isolation,
-        config.agentDelivery());
+        agentDelivery);
+  }
+
+  /// A RuntimeClass of this test's own, which goes with it.
+  ///
+  /// @return its name
+  String runtimeClass(String handler) {
+    var _ =
+        client
+            .resource(
+                new RuntimeClassBuilder()
+                    .withNewMetadata()
+                    .withName(namespace)
+                    .endMetadata()
+                    .withHandler(handler)
+                    .build())
+            .create();
+    return namespace;
   }
 
   Optional<Pod> pod(Id sandbox) {
@@ -249,6 +279,7 @@ final class Cluster implements AutoCloseable {
     gateway.close();
     try (client) {
       var _ = client.pods().inNamespace(namespace).withGracePeriod(0).delete();
+      var _ = client.runtimeClasses().withName(namespace).delete();
       var _ = client.namespaces().withName(namespace).withTimeout(30, TimeUnit.SECONDS).delete();
     }
   }

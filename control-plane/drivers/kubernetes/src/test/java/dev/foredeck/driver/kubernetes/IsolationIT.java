@@ -9,7 +9,6 @@ import dev.foredeck.core.driver.LaunchSpec;
 import dev.foredeck.driver.kubernetes.KubernetesConfig.StrongRuntime;
 import dev.foredeck.policy.Isolation;
 import io.fabric8.kubernetes.api.model.NamespaceBuilder;
-import io.fabric8.kubernetes.api.model.node.v1.RuntimeClassBuilder;
 import java.io.IOException;
 import java.time.Duration;
 import java.util.List;
@@ -86,25 +85,10 @@ class IsolationIT {
   /// kernel.
   @Test
   void aRuntimeThatOnlyCallsItselfStrongIsRefused() throws Exception {
-    String name = cluster.namespace;
-    var _ =
-        cluster
-            .client
-            .resource(
-                new RuntimeClassBuilder()
-                    .withNewMetadata()
-                    .withName(name)
-                    .endMetadata()
-                    .withHandler("runc")
-                    .build())
-            .create();
-    try {
-      // Each alone refuses: that the kernel is the node's, and that gVisor was promised.
-      assertThat(strongRefusal(new StrongRuntime(name, true)))
-          .contains("isolation strong", "runs on its node's kernel");
-    } finally {
-      var _ = cluster.client.runtimeClasses().withName(name).delete();
-    }
+    String name = cluster.runtimeClass("runc");
+    // Each alone refuses: that the kernel is the node's, and that gVisor was promised.
+    assertThat(strongRefusal(new StrongRuntime(name, true)))
+        .contains("isolation strong", "runs on its node's kernel");
     assertThat(strongRefusal(new StrongRuntime("no-such-runtime", true)))
         .contains("isolation strong", "no-such-runtime");
   }
