@@ -190,6 +190,8 @@ final class ControlPlane implements AutoCloseable {
     pools.start();
     keep(new Retention(store, clock, configuration.keepOutput(), configuration.keepEvents()))
         .start();
+    Metrics metrics = keep(new Metrics());
+    metrics.pools(pools::states);
     ForedeckServer server =
         new ForedeckServer(
             sandboxes,
@@ -203,7 +205,9 @@ final class ControlPlane implements AutoCloseable {
                 store.healthy()
                     ? Optional.empty()
                     : Optional.of("the database does not answer, or takes no writes"),
+            metrics,
             random);
+    metrics.requests(server::working);
     int port = listen(server);
     // Nobody has a warm sandbox: who stops Foredeck leaves none behind.
     keep(() -> drain(pools));

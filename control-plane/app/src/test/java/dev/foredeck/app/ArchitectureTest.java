@@ -101,6 +101,14 @@ class ArchitectureTest {
         .check(foredeck);
     noClasses()
         .that()
+        .resideOutsideOfPackages("dev.foredeck.app..")
+        .should()
+        .dependOnClassesThat()
+        .resideInAnyPackage("io.micrometer..", "io.prometheus..")
+        .because("parts show what they count; only the app knows who reads it")
+        .check(foredeck);
+    noClasses()
+        .that()
         .resideOutsideOfPackages("dev.foredeck.store..")
         .should()
         .dependOnClassesThat()

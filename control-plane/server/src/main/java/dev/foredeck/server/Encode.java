@@ -158,6 +158,12 @@ final class Encode {
         .put("warm", pool.warm())
         .put("warming", pool.warming())
         .put("claimsPerMinute", Math.round(pool.claimsPerMinute() * 10) / 10.0);
+    json.putObject("claims")
+        .put("warm", pool.tally().claimedWarm())
+        .put("cold", pool.tally().claimedCold());
+    json.putObject("launches")
+        .put("warm", pool.tally().launched())
+        .put("failed", pool.tally().failed());
     pool.lastFailure()
         .ifPresent(failure ->
             json.putObject("lastFailure")

@@ -84,6 +84,7 @@ public final class ForedeckServer implements AutoCloseable {
   private @Nullable HttpServer http;
 
   /// @param unready why the process does not serve yet; empty when it does. May block.
+  /// @param metrics of this process, in Prometheus' text format 0.0.4
   /// @param random of traces
   public ForedeckServer(
       Sandboxes sandboxes,
@@ -94,6 +95,7 @@ public final class ForedeckServer implements AutoCloseable {
       Limits limits,
       Listen listen,
       Supplier<Optional<String>> unready,
+      Supplier<String> metrics,
       RandomGenerator random) {
     this.keys = keys;
     this.limits = limits;
@@ -115,6 +117,7 @@ public final class ForedeckServer implements AutoCloseable {
                 new FileDoor(calls),
                 new KeyDoor(keys, decode),
                 new PoolDoor(pools),
+                new MetricsDoor(metrics),
                 new HealthDoor(unready)));
     this.edge =
         new Exchange.Edge() {
@@ -158,6 +161,7 @@ public final class ForedeckServer implements AutoCloseable {
       FileDoor files,
       KeyDoor keys,
       PoolDoor pools,
+      MetricsDoor metrics,
       HealthDoor health) {
     Access developer = Access.DEVELOPER;
     Access operator = Access.OPERATOR;
@@ -169,6 +173,7 @@ public final class ForedeckServer implements AutoCloseable {
         new Route("GET", "/healthz", Access.OPEN, Body.NONE, NO_QUERY, health::alive),
         new Route("GET", "/readyz", Access.OPEN, Body.NONE, NO_QUERY, health::ready),
         new Route("GET", "/openapi.json", Access.OPEN, Body.NONE, NO_QUERY, health::contract),
+        new Route("GET", "/metrics", operator, Body.NONE, NO_QUERY, metrics::scrape),
         new Route("POST", "/v1/sandboxes", developer, Body.JSON, NO_QUERY, sandboxes::create),
         new Route(
             "GET",

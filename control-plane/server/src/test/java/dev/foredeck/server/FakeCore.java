@@ -408,6 +408,7 @@ final class FakeCore {
                 1,
                 1,
                 3.4567,
+                new Pools.Tally(12, 3, 14, 2),
                 Optional.of(new Pools.Failure("runc failed", then))),
             new Pools.State(
                 new PoolKey("host", new Resources(500, 1L << 28, 1L << 26, 64), Boundary.NONE),
@@ -417,6 +418,7 @@ final class FakeCore {
                 0,
                 0,
                 0,
+                Pools.Tally.NOTHING,
                 Optional.empty()));
       };
 

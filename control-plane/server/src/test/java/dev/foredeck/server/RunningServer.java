@@ -49,6 +49,7 @@ final class RunningServer implements AutoCloseable {
             limits,
             listen,
             () -> unready,
+            () -> "foredeck_pool_warm 1\n",
             RandomGeneratorFactory.of("L64X128MixRandom").create(1));
     port = server.start();
   }

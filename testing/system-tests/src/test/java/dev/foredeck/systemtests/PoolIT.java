@@ -3,6 +3,7 @@ package dev.foredeck.systemtests;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import com.fasterxml.jackson.databind.JsonNode;
+import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.HashSet;
 import java.util.List;
@@ -77,7 +78,19 @@ class PoolIT {
       Client.Answer cold = client.post("/v1/sandboxes", "{\"run\":{\"argv\":[\"true\"]}}");
       assertThat(phases(client, cold.json()).getFirst()).startsWith("requested no pool for");
 
-      awaitPool(client, p -> p.path("warm").asInt() >= 3 && p.path("warming").asInt() == 0);
+      pool =
+          awaitPool(client, p -> p.path("warm").asInt() >= 3 && p.path("warming").asInt() == 0);
+      assertThat(pool.path("claims").toString()).isEqualTo("{\"warm\":2,\"cold\":0}");
+      assertThat(pool.path("launches").path("warm").asInt()).isGreaterThanOrEqualTo(5);
+      String labels = "policy=\"" + pool.path("policy").asText() + "\",pool=\"";
+      String key = pool.path("key").asText();
+      assertThat(new String(client.bytes("/metrics"), StandardCharsets.UTF_8).lines())
+          .contains(
+              "foredeck_pool_claims_total{got=\"warm\"," + labels + key + "\"} 2.0",
+              "foredeck_pool_claims_total{got=\"cold\"," + labels + key + "\"} 0.0",
+              "foredeck_pool_floor{" + labels + key + "\"} 3.0",
+              "foredeck_pool_ceiling{" + labels + key + "\"} 4.0")
+          .anyMatch(line -> line.matches("foredeck_pool_warm\\{.*} [34]\\.0"));
       assertThat(plane.stop()).isZero();
       assertThat(new Leftovers(plane).findAfterSettling()).isEmpty();
     } finally {

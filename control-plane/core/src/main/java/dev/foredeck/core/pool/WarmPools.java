@@ -85,6 +85,7 @@ public final class WarmPools implements Pools, AutoCloseable {
     private int failures;
     private Instant notBefore = Instant.MIN;
     private Optional<Failure> lastFailure = Optional.empty();
+    private Tally tally = Tally.NOTHING;
 
     Pool(PoolKey key, String policy, PoolSize size, Demand demand) {
       this.key = key;
@@ -219,6 +220,7 @@ public final class WarmPools implements Pools, AutoCloseable {
           offered.add(oldest.id());
         }
       }
+      pool.tally = pool.tally.claimed(found != null);
       reason = "the pool of " + key.name() + " is " + (draining ? "being drained" : "empty");
     } finally {
       lock.unlock();
@@ -561,6 +563,7 @@ public final class WarmPools implements Pools, AutoCloseable {
     try {
       pool.free.addLast(warm);
       pool.failures = 0;
+      pool.tally = pool.tally.launched(true);
     } finally {
       lock.unlock();
     }
@@ -571,6 +574,7 @@ public final class WarmPools implements Pools, AutoCloseable {
     try {
       Instant now = clock.instant();
       pool.failures++;
+      pool.tally = pool.tally.launched(false);
       pool.notBefore = now.plus(pace.pause(pool.failures));
       pool.lastFailure = Optional.of(new Failure(reason, now));
     } finally {
@@ -669,6 +673,11 @@ public final class WarmPools implements Pools, AutoCloseable {
               "pools are shown to a key of role operator; this one has role "
                   + operation.principal().role().wireName()));
     }
+    return states();
+  }
+
+  /// Every pool as it is, for who needs no key: the process's own metrics.
+  public List<State> states() {
     lock.lock();
     try {
       Instant now = clock.instant();
@@ -688,6 +697,7 @@ public final class WarmPools implements Pools, AutoCloseable {
                 pool.free.size(),
                 warming,
                 pool.demand.perMinute(now),
+                pool.tally,
                 pool.lastFailure));
       }
       return states;

@@ -140,6 +140,9 @@ final class WarmPoolsTest {
             "stopping its call has ended",
             "gone its call has ended");
     World.await(() -> pool().warm() >= 1);
+    assertThat(pool().tally().claimedWarm()).isEqualTo(1);
+    assertThat(pool().tally().launched()).isGreaterThanOrEqualTo(2);
+    assertThat(pool().tally().failed()).isZero();
     assertThat(rows()).noneMatch(row -> row.id().equals(warm.id()));
   }
 
@@ -202,6 +205,8 @@ final class WarmPoolsTest {
     assertThat(reasons(empty.sandbox().id()).getFirst())
         .startsWith("requested the pool of host-")
         .endsWith(" is empty");
+    assertThat(pool().tally().claimedCold()).isEqualTo(1);
+    assertThat(pool().tally().claimedWarm()).isZero();
 
     Sandbox other =
         world
@@ -410,6 +415,7 @@ final class WarmPoolsTest {
     begin(setting(1, 1));
     World.await(() -> pool().lastFailure().isPresent() && rows().isEmpty());
     assertThat(pool().lastFailure().orElseThrow().reason()).isEqualTo("no such isolation");
+    assertThat(pool().tally().failed()).isEqualTo(1);
     assertThat(world.backend.states()).isEmpty();
     World.pause(Duration.ofMillis(100));
     assertThat(launches).hasValue(1);
