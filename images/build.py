@@ -228,7 +228,25 @@ def make_layer(layer, target, work):
         raise AssertionError(kind)
 
 
-def assemble(name, spec, reference, target, work):
+def layer_archive(name, number, layer, cache, fresh, work):
+    """What does not hold this checkout's own files is kept for the next time: it takes the most time and changes the least."""
+    if layer["kind"] not in ("debian", "runtime"):
+        path = work / f"{number}.tar"
+        make_layer(layer, path, work)
+        return path
+    key = hashlib.sha256((digest_of(layer) + os.uname().machine).encode() + pathlib.Path(__file__).read_bytes()).hexdigest()
+    cache.mkdir(exist_ok=True)
+    path = cache / f"{name}-{number}-{key}.tar"
+    if fresh or not path.exists():
+        for stale in cache.glob(f"{name}-{number}-*.tar"):
+            stale.unlink()
+        aside = work / f"{number}.tar"
+        make_layer(layer, aside, work)
+        aside.replace(path)
+    return path
+
+
+def assemble(name, spec, reference, target, work, cache, fresh):
     """An archive that is an OCI layout and a `docker save` at once: the blobs are the same, only the indexes differ."""
     architecture = ARCHITECTURES.get(os.uname().machine)
     if architecture is None:
@@ -247,9 +265,7 @@ def assemble(name, spec, reference, target, work):
 
     layers = []
     for number, layer in enumerate(spec["layers"]):
-        path = work / f"{number}.tar"
-        make_layer(layer, path, work)
-        layers.append(blob(path, "application/vnd.oci.image.layer.v1.tar"))
+        layers.append(blob(layer_archive(name, number, layer, cache, fresh, work), "application/vnd.oci.image.layer.v1.tar"))
     config = dict(spec["config"])
     config["Env"] = ["PATH=" + PATH, "LANG=C.UTF-8", *config.get("Env", [])]
     config["Labels"] = {"org.opencontainers.image.title": "foredeck-" + name, "org.opencontainers.image.description": spec["about"]}
@@ -306,7 +322,7 @@ def build(name, out, fresh):
         stamp.unlink(missing_ok=True)
         with tempfile.TemporaryDirectory(prefix=".making-", dir=out) as work:
             aside = pathlib.Path(work) / "image.tar"
-            assemble(name, spec, reference, aside, pathlib.Path(work))
+            assemble(name, spec, reference, aside, pathlib.Path(work), out / "layers", fresh)
             aside.replace(target)
         stamp.write_text(key)
     return reference, target

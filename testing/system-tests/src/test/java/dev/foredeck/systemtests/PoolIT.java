@@ -78,8 +78,7 @@ class PoolIT {
       Client.Answer cold = client.post("/v1/sandboxes", "{\"run\":{\"argv\":[\"true\"]}}");
       assertThat(phases(client, cold.json()).getFirst()).startsWith("requested no pool for");
 
-      pool =
-          awaitPool(client, p -> p.path("warm").asInt() >= 3 && p.path("warming").asInt() == 0);
+      pool = awaitPool(client, p -> p.path("warm").asInt() >= 3 && p.path("warming").asInt() == 0);
       assertThat(pool.path("claims").toString()).isEqualTo("{\"warm\":2,\"cold\":0}");
       assertThat(pool.path("launches").path("warm").asInt()).isGreaterThanOrEqualTo(5);
       String labels = "policy=\"" + pool.path("policy").asText() + "\",pool=\"";

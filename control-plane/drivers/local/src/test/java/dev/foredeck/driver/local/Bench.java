@@ -13,15 +13,21 @@ import dev.foredeck.policy.Boundary;
 import dev.foredeck.policy.Isolation;
 import java.io.IOException;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.FileVisitResult;
 import java.nio.file.Files;
+import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
+import java.nio.file.SimpleFileVisitor;
+import java.nio.file.attribute.BasicFileAttributes;
 import java.security.SecureRandom;
 import java.time.Duration;
 import java.time.Instant;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 import java.util.function.UnaryOperator;
-import java.util.stream.Stream;
+import org.jspecify.annotations.Nullable;
 
 /// A place of its own for a test's local drivers.
 final class Bench extends HostBench {
@@ -120,12 +126,35 @@ final class Bench extends HostBench {
   @Override
   protected List<String> remainsOfTheRuntime() throws IOException {
     String ours = config.cgroupParent() + "/sbx";
-    try (Stream<Path> cgroups =
-        Files.find(
-            Path.of("/sys/fs/cgroup"),
-            4,
-            (path, found) -> found.isDirectory() && path.toString().contains(ours))) {
-      return cgroups.map(Path::toString).toList();
-    }
+    List<String> remains = new ArrayList<>();
+    Files.walkFileTree(
+        Path.of("/sys/fs/cgroup"),
+        Set.of(),
+        4,
+        new SimpleFileVisitor<>() {
+          @Override
+          public FileVisitResult preVisitDirectory(Path group, BasicFileAttributes attributes) {
+            if (group.toString().contains(ours)) {
+              remains.add(group.toString());
+            }
+            return FileVisitResult.CONTINUE;
+          }
+
+          // A group of somebody else's went while we looked: it is none of ours that stayed.
+          @Override
+          public FileVisitResult visitFileFailed(Path group, IOException e) throws IOException {
+            if (e instanceof NoSuchFileException) {
+              return FileVisitResult.CONTINUE;
+            }
+            throw e;
+          }
+
+          @Override
+          public FileVisitResult postVisitDirectory(Path group, @Nullable IOException e)
+              throws IOException {
+            return e == null ? FileVisitResult.CONTINUE : visitFileFailed(group, e);
+          }
+        });
+    return remains;
   }
 }
