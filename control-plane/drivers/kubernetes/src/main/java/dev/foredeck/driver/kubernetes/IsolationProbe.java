@@ -33,7 +33,7 @@ import org.slf4j.LoggerFactory;
 /// finding.
 final class IsolationProbe {
   private static final Logger LOG = LoggerFactory.getLogger(IsolationProbe.class);
-  private static final Duration CANARY_LIFE = Duration.ofMinutes(5);
+  private static final Duration CANARY_LIFE = Duration.ofMinutes(2);
   private static final Duration IN_FORCE = Duration.ofSeconds(10);
   private static final String VERSION = "file/proc/version";
   private static final String BOOT_ID = "file/proc/sys/kernel/random/boot_id";
@@ -77,7 +77,9 @@ final class IsolationProbe {
   private record Kind(Optional<String> runtimeClass, boolean userNamespace) {}
 
   /// One sentence for each promise that does not hold.
-  List<String> run(Duration timeout) {
+  ///
+  /// @throws DriverException.Full where there is no room to find out
+  List<String> run(Duration timeout) throws DriverException.Full {
     Deadline deadline = Deadline.in(timeout);
     return findings(
         "whether sandboxes are isolated could not be found out",
@@ -96,7 +98,9 @@ final class IsolationProbe {
 
   /// The same of `boundary.isolation: strong`: whether it is what it says, and as closed as any
   /// other.
-  List<String> runStrong(Duration timeout) {
+  ///
+  /// @throws DriverException.Full where there is no room to find out
+  List<String> runStrong(Duration timeout) throws DriverException.Full {
     Deadline deadline = Deadline.in(timeout);
     if (config.strong().isEmpty()) {
       return List.of(
@@ -114,10 +118,12 @@ final class IsolationProbe {
     void run(List<String> findings) throws DriverException;
   }
 
-  private static List<String> findings(String failed, Search search) {
+  private static List<String> findings(String failed, Search search) throws DriverException.Full {
     List<String> findings = new ArrayList<>();
     try {
       search.run(findings);
+    } catch (DriverException.Full e) {
+      throw e;
     } catch (DriverException e) {
       findings.add(failed + ": " + e.getMessage());
     }

@@ -24,8 +24,12 @@ import java.time.Duration;
 import java.util.List;
 import java.util.Locale;
 import java.util.Optional;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.locks.ReentrantLock;
 import java.util.random.RandomGenerator;
 import org.jspecify.annotations.Nullable;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
 
 /// Sandboxes as pods: one pod each, applied once and deleted once. What it knows of them comes from
 /// a watch, so that live sandboxes go on while the API server is away.
@@ -33,6 +37,7 @@ import org.jspecify.annotations.Nullable;
 /// Threading: every method from any thread. It keeps nothing that the cluster does not: after a
 /// crash, a new one reads the same pods.
 public final class KubernetesDriver implements Driver {
+  private static final Logger LOG = LoggerFactory.getLogger(KubernetesDriver.class);
   private static final String FIELD_MANAGER = "foredeck";
   private static final int FORBIDDEN = 403;
   private static final int NOT_FOUND = 404;
@@ -60,6 +65,25 @@ public final class KubernetesDriver implements Driver {
 
   /// Empty where strong isolation was proven.
   private volatile String strongRefusal = "the driver has not been probed";
+
+  /// What the last probe's canaries found no room for. A control plane that starts again in a full
+  /// cluster has sandboxes to look after all the same: what is new waits for the proof.
+  private enum Unproven {
+    NOTHING,
+    STRONG,
+    EVERYTHING;
+
+    boolean concerns(boolean strong) {
+      return switch (this) {
+        case NOTHING -> false;
+        case STRONG -> strong;
+        case EVERYTHING -> true;
+      };
+    }
+  }
+
+  private final ReentrantLock proving = new ReentrantLock();
+  private volatile Unproven unproven = Unproven.NOTHING;
 
   /// What the operator says of the cluster to use, apart from KUBECONFIG.
   ///
@@ -164,15 +188,69 @@ public final class KubernetesDriver implements Driver {
     } catch (DriverException e) {
       return List.of(e.getMessage());
     }
+    proving.lock();
+    try {
+      unproven = Unproven.EVERYTHING;
+      return prove(deadline);
+    } catch (DriverException.Full e) {
+      LOG.warn(
+          "no new sandbox is made until canaries have proven that the cluster holds them in: {}",
+          e.getMessage());
+      return List.of();
+    } finally {
+      proving.unlock();
+    }
+  }
+
+  /// With `proving` held: proves what is unproven.
+  ///
+  /// @return a sentence for each promise that does not hold; what it concerns stays unproven
+  /// @throws DriverException.Full where there is no room for the canaries
+  private List<String> prove(Deadline deadline) throws DriverException.Full {
     try (KubernetesDriver canaries =
         new KubernetesDriver(config, client, tls, clock, random, SandboxPod.Role.CANARY)) {
       IsolationProbe probe =
           new IsolationProbe(config, client, canaries, canaries.pods, clock, random);
-      List<String> findings = probe.run(left(deadline));
-      if (findings.isEmpty()) {
-        strongRefusal = String.join(" ", probe.runStrong(left(deadline)));
+      if (unproven == Unproven.EVERYTHING) {
+        List<String> findings = probe.run(left(deadline));
+        if (!findings.isEmpty()) {
+          return findings;
+        }
+        unproven = Unproven.STRONG;
       }
-      return findings;
+      strongRefusal = String.join(" ", probe.runStrong(left(deadline)));
+      unproven = Unproven.NOTHING;
+      return List.of();
+    }
+  }
+
+  /// Nothing is launched that nobody has proven to be held in.
+  private void awaitProof(LaunchSpec spec, Deadline deadline) throws DriverException {
+    boolean strong = spec.boundary().isolation() == dev.foredeck.policy.Isolation.STRONG;
+    if (!unproven.concerns(strong)) {
+      return;
+    }
+    boolean locked = false;
+    try {
+      locked = proving.tryLock(deadline.remainingNanos(), TimeUnit.NANOSECONDS);
+      if (!locked) {
+        throw new DriverException.Failed("the cluster's isolation was not proven in time");
+      }
+      List<String> findings = unproven.concerns(strong) ? prove(deadline) : List.of();
+      if (!findings.isEmpty()) {
+        throw new DriverException.Refused(
+            "this cluster does not hold sandboxes in: " + String.join("; ", findings));
+      }
+    } catch (DriverException.Full e) {
+      throw new DriverException.Full(
+          "canaries have to prove first that the cluster holds sandboxes in: " + e.getMessage());
+    } catch (InterruptedException e) {
+      Thread.currentThread().interrupt();
+      throw new DriverException.Failed("interrupted while isolation was being proven", e);
+    } finally {
+      if (locked) {
+        proving.unlock();
+      }
     }
   }
 
@@ -221,11 +299,12 @@ public final class KubernetesDriver implements Driver {
   @Override
   public void launch(LaunchSpec spec, Duration timeout) throws DriverException {
     Deadline deadline = Deadline.in(timeout);
-    checkIsolation(spec);
     Pod pod = pods.of(spec);
     seen.awaitFirstList(deadline);
     Optional<Pod> before = seen.get(spec.sandbox());
     if (before.isEmpty()) {
+      awaitProof(spec, deadline);
+      checkIsolation(spec);
       apply(pod, deadline);
     }
     awaitStart(spec.sandbox(), deadline);

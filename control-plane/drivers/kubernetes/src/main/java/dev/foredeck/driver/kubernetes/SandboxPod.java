@@ -67,6 +67,9 @@ final class SandboxPod {
   private static final long USER = 1000;
   private static final long FIREWALL_MEMORY_BYTES = 64L << 20;
 
+  /// What a canary asks of a node is this part of what it may use, for the seconds it takes.
+  private static final int CANARY_SHARE = 10;
+
   /// The bundle, and room for what its file system takes.
   private static final String BUNDLE_BYTES = "256Mi";
 
@@ -390,7 +393,7 @@ final class SandboxPod {
         .withCommand(AGENT_HOME + "/bin/java", "@" + AGENT_HOME + "/options")
         .withWorkingDir("/")
         .withEnv(environment)
-        .withResources(exactly(spec.resources().cpuMillis(), spec.resources().memoryBytes()))
+        .withResources(resources(spec.resources().cpuMillis(), spec.resources().memoryBytes()))
         .withSecurityContext(unprivileged())
         .withVolumeMounts(mounts)
         .build();
@@ -422,7 +425,7 @@ final class SandboxPod {
             "sh",
             "-c",
             "cd / && exec /bin/busybox cp -a bin conf lib release agent.aot options /agent/")
-        .withResources(exactly(spec.resources().cpuMillis(), FIREWALL_MEMORY_BYTES))
+        .withResources(resources(spec.resources().cpuMillis(), FIREWALL_MEMORY_BYTES))
         .withSecurityContext(unprivileged())
         .withVolumeMounts(mount("agent", "/agent", false))
         .build();
@@ -446,7 +449,7 @@ final class SandboxPod {
             env("FOREDECK_GATEWAY", gateway(config)),
             env("FOREDECK_AGENT_PORT", String.valueOf(KubernetesConfig.AGENT_PORT)),
             env("FOREDECK_ADMIT", admit(config)))
-        .withResources(exactly(spec.resources().cpuMillis(), FIREWALL_MEMORY_BYTES))
+        .withResources(resources(spec.resources().cpuMillis(), FIREWALL_MEMORY_BYTES))
         .withVolumeMounts(mount("last-words", LAST_WORDS, false))
         .withSecurityContext(
             new SecurityContextBuilder()
@@ -471,12 +474,21 @@ final class SandboxPod {
         .build();
   }
 
-  private static ResourceRequirements exactly(int cpuMillis, long memoryBytes) {
-    Map<String, Quantity> amounts =
-        Map.of(
-            "cpu", new Quantity(cpuMillis + "m"),
-            "memory", new Quantity(String.valueOf(memoryBytes)));
-    return new ResourceRequirementsBuilder().withRequests(amounts).withLimits(amounts).build();
+  /// A sandbox is promised what it may use. A canary must fit in beside what is there already.
+  private ResourceRequirements resources(int cpuMillis, long memoryBytes) {
+    Map<String, Quantity> limits = amounts(cpuMillis, memoryBytes);
+    Map<String, Quantity> requests =
+        switch (role) {
+          case SANDBOX -> limits;
+          case CANARY -> amounts(cpuMillis / CANARY_SHARE, memoryBytes / CANARY_SHARE);
+        };
+    return new ResourceRequirementsBuilder().withRequests(requests).withLimits(limits).build();
+  }
+
+  private static Map<String, Quantity> amounts(int cpuMillis, long memoryBytes) {
+    return Map.of(
+        "cpu", new Quantity(cpuMillis + "m"),
+        "memory", new Quantity(String.valueOf(memoryBytes)));
   }
 
   private static EnvVar env(String name, String value) {
