@@ -23,6 +23,10 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
+import java.util.concurrent.ExecutionException;
+import java.util.concurrent.ExecutorService;
+import java.util.concurrent.Executors;
+import java.util.concurrent.Future;
 import java.util.random.RandomGenerator;
 import java.util.regex.Pattern;
 import org.slf4j.Logger;
@@ -145,8 +149,7 @@ final class IsolationProbe {
       if (config.isolation() == KubernetesConfig.Isolation.POD_FIREWALL) {
         admissionFinding(one, deadline).ifPresent(findings::add);
       }
-      one.launch(deadline);
-      two.launch(deadline);
+      launch(List.of(one, two), deadline);
       Pod first = canaries.pod(one.spec().sandbox());
       Pod second = canaries.pod(two.spec().sandbox());
       String own = "tcp/127.0.0.1/" + KubernetesConfig.AGENT_PORT;
@@ -183,6 +186,35 @@ final class IsolationProbe {
               "a sandbox of template " + template + " reaches " + what + " (" + target + ")");
         }
       });
+    }
+  }
+
+  /// All at once: each takes the cluster some seconds.
+  private static void launch(List<Canary> every, Deadline deadline) throws DriverException {
+    try (ExecutorService threads = Executors.newVirtualThreadPerTaskExecutor()) {
+      List<Future<Optional<DriverException>>> launches = new ArrayList<>();
+      for (Canary canary : every) {
+        launches.add(
+            threads.submit(() -> {
+              try {
+                canary.launch(deadline);
+                return Optional.empty();
+              } catch (DriverException e) {
+                return Optional.of(e);
+              }
+            }));
+      }
+      for (Future<Optional<DriverException>> launch : launches) {
+        Optional<DriverException> failure = launch.get();
+        if (failure.isPresent()) {
+          throw failure.get();
+        }
+      }
+    } catch (InterruptedException e) {
+      Thread.currentThread().interrupt();
+      throw new DriverException.Failed("interrupted while canaries were launched", e);
+    } catch (ExecutionException e) {
+      throw new IllegalStateException("a fault of the control plane", e);
     }
   }
 

@@ -483,7 +483,9 @@ public final class KubernetesDriver implements Driver {
         }
       }
       if (deadline.passed()) {
-        throw new DriverException.Failed("its agent did not answer in time: " + trouble);
+        throw new DriverException.Failed(
+            "its agent did not answer in time: "
+                + seen.get(sandbox).flatMap(PodView::lostNode).orElse(trouble));
       }
       deadline.pause("reach the sandbox's agent");
     }

@@ -94,6 +94,19 @@ final class PodView {
         "the cluster has no node for it" + because("", unschedulable.getMessage()));
   }
 
+  /// A node that nobody hears of: the cluster says of its pods that they are not ready, while all
+  /// that it last knew of their containers is that they are. What runs there may go on.
+  static Optional<String> lostNode(Pod pod) {
+    PodStatus status = pod.getStatus();
+    return condition(status, "ContainersReady", "True")
+        .flatMap(_ -> condition(status, "Ready", "False"))
+        .map(ready ->
+            "its node "
+                + text(pod.getSpec().getNodeName())
+                + " has not been heard of since "
+                + text(ready.getLastTransitionTime()));
+  }
+
   /// What the deadline of a pod that has not started means.
   ///
   /// @param warnings of the cluster about this pod: a runtime that cannot make it, or a volume that

@@ -300,30 +300,75 @@ class FaultsIT {
     Component.assumeOurs();
     Id sandbox = launched();
     String address = cluster.pod(sandbox).orElseThrow().getStatus().getPodIP();
-    String table = "foredeck_test_cut_" + ProcessHandle.current().pid();
-    Thread removal =
-        new Thread(() -> {
-          try {
-            Component.command("nft", "delete", "table", "ip", table);
-          } catch (IOException | InterruptedException | AssertionError _) {
-            // The host is going down as well, or it was never made.
-          }
-        });
-    Runtime.getRuntime().addShutdownHook(removal);
     try (SteadyCall call = steady(sandbox)) {
-      try {
-        Component.command(
-            "nft",
-            "table ip %1$s { chain o { type filter hook output priority 0; ip daddr %2$s drop; }; chain i { type filter hook input priority 0; ip saddr %2$s drop; }; }"
-                .formatted(table, address));
+      try (Cut _ = new Cut(address)) {
         Thread.sleep(CUT);
-      } finally {
-        Component.command("nft", "delete", "table", "ip", table);
-        boolean _ = Runtime.getRuntime().removeShutdownHook(removal);
       }
       call.goesOn();
       answers(sandbox);
       call.endsWhole();
+    }
+  }
+
+  @Test
+  void aNodeThatIsLostIsSaidToBe() throws Exception {
+    Component.assumeOurs();
+    Id sandbox = launched();
+    String address = cluster.pod(sandbox).orElseThrow().getStatus().getPodIP();
+    try (SteadyCall call = steady(sandbox)) {
+      Component.KUBELET.kill();
+      try (Cut _ = new Cut(address)) {
+        long until = System.nanoTime() + TIMEOUT.toNanos();
+        while (PodView.lostNode(driver.pod(sandbox)).isEmpty()) {
+          assertThat(System.nanoTime() - until).as("the cluster misses its node").isNegative();
+          Thread.sleep(500);
+        }
+        assertThatThrownBy(() -> driver.connect(sandbox, TOKEN, Duration.ofSeconds(3)))
+            .isInstanceOf(DriverException.Failed.class)
+            .hasMessageContaining("has not been heard of since");
+      } finally {
+        Component.KUBELET.start();
+      }
+      call.goesOn();
+      answers(sandbox);
+      call.endsWhole();
+    }
+  }
+
+  /// Drops every packet between this host and an address, until it is closed, or this process ends.
+  private static final class Cut implements AutoCloseable {
+    private static final String TABLE = "foredeck_test_cut_" + ProcessHandle.current().pid();
+
+    private final Thread removal =
+        new Thread(() -> {
+          try {
+            remove();
+          } catch (IOException | InterruptedException | AssertionError _) {
+            // The host is going down as well, or it was never made.
+          }
+        });
+
+    Cut(String address) throws IOException, InterruptedException {
+      Runtime.getRuntime().addShutdownHook(removal);
+      Component.command(
+          "nft",
+          "table ip %1$s { chain o { type filter hook output priority 0; ip daddr %2$s drop; }; chain i { type filter hook input priority 0; ip saddr %2$s drop; }; }"
+              .formatted(TABLE, address));
+    }
+
+    private static void remove() throws IOException, InterruptedException {
+      Component.command("nft", "delete", "table", "ip", TABLE);
+    }
+
+    @Override
+    public void close() throws IOException {
+      try {
+        remove();
+      } catch (InterruptedException e) {
+        Thread.currentThread().interrupt();
+        throw new IOException("interrupted while the network was being mended", e);
+      }
+      boolean _ = Runtime.getRuntime().removeShutdownHook(removal);
     }
   }
 

@@ -2,11 +2,15 @@ package dev.foredeck.driver.kubernetes;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
+import dev.foredeck.core.Id;
+import dev.foredeck.core.driver.BackendState;
 import dev.foredeck.core.driver.DriverException;
 import io.fabric8.kubernetes.api.model.Event;
 import io.fabric8.kubernetes.api.model.EventBuilder;
 import io.fabric8.kubernetes.api.model.Pod;
 import io.fabric8.kubernetes.api.model.PodBuilder;
+import io.fabric8.kubernetes.api.model.PodCondition;
+import io.fabric8.kubernetes.api.model.PodConditionBuilder;
 import java.util.List;
 import org.jspecify.annotations.Nullable;
 import org.junit.jupiter.api.Test;
@@ -57,6 +61,79 @@ class PodViewTest {
     assertThat(PodView.late(pod, List.of())).hasMessage("its pod did not start in time");
     assertThat(PodView.late(unscheduled("2 Insufficient cpu."), List.of(newest)))
         .isInstanceOf(DriverException.Full.class);
+  }
+
+  @Test
+  void aNodeThatNobodyHearsOfIsTold() {
+    Pod lost =
+        new PodBuilder()
+            .withNewSpec()
+            .withNodeName("n1")
+            .endSpec()
+            .withNewStatus()
+            .withPhase("Running")
+            .addToConditions(condition("ContainersReady", "True", "", ""))
+            .addToConditions(condition("Ready", "False", "", ""))
+            .endStatus()
+            .build();
+    assertThat(PodView.lostNode(lost))
+        .contains("its node n1 has not been heard of since 2026-12-01T12:00:00Z");
+    Pod starting =
+        new PodBuilder()
+            .withNewStatus()
+            .addToConditions(condition("ContainersReady", "False", "", ""))
+            .addToConditions(condition("Ready", "False", "", ""))
+            .endStatus()
+            .build();
+    assertThat(PodView.lostNode(starting)).isEmpty();
+    assertThat(PodView.lostNode(new PodBuilder().build())).isEmpty();
+  }
+
+  /// A pod that the cluster gave up says who did so, and why.
+  @Test
+  void whatTheClusterEndedSaysWhy() {
+    Id sandbox = new Id("sbx00000000000000001");
+    Pod deleted =
+        new PodBuilder()
+            .withNewMetadata()
+            .withDeletionTimestamp("2026-12-01T12:00:00Z")
+            .endMetadata()
+            .withNewStatus()
+            .addToConditions(
+                condition(
+                    "DisruptionTarget",
+                    "True",
+                    "DeletionByTaintManager",
+                    "Taint manager: deleting due to NoExecute taint"))
+            .endStatus()
+            .build();
+    assertThat(PodView.state(sandbox, deleted))
+        .isEqualTo(
+            new BackendState(
+                sandbox,
+                BackendState.Status.EXITED,
+                "the cluster removed its pod: DeletionByTaintManager, Taint manager: deleting due"
+                    + " to NoExecute taint"));
+    Pod over =
+        new PodBuilder()
+            .withNewMetadata()
+            .endMetadata()
+            .withNewStatus()
+            .withPhase("Failed")
+            .withReason("DeadlineExceeded")
+            .endStatus()
+            .build();
+    assertThat(PodView.state(sandbox, over).detail()).isEqualTo("its time to live is over");
+  }
+
+  private static PodCondition condition(String type, String status, String reason, String message) {
+    return new PodConditionBuilder()
+        .withType(type)
+        .withStatus(status)
+        .withReason(reason)
+        .withMessage(message)
+        .withLastTransitionTime("2026-12-01T12:00:00Z")
+        .build();
   }
 
   private static Event warning(String reason, String message, @Nullable String time) {
