@@ -35,10 +35,11 @@ final class DriverCosts {
   private static final String SIZE = "\"memory\":\"320Mi\",\"disk\":\"64Mi\"";
   private static final String SIZE_OF_POOL = "+memory=320Mi+disk=64Mi";
 
-  /// Requests of a pod that leave room for so many on a small node.
-  private static final String FIFTH = "0.2";
+  /// What a pod may use, which is what it asks of its node: as much as leaves room for so many on
+  /// one of two cores.
+  private static final String CPU_OF_FEW = "0.3";
 
-  private static final String TWENTIETH = "0.05";
+  private static final String CPU_OF_MANY = "0.05";
 
   private final Report report =
       new Report("What sandboxes cost on each driver", "./foredeck bench drivers");
@@ -176,7 +177,7 @@ final class DriverCosts {
   }
 
   private void oneByOne(Backend backend) throws Exception {
-    String cpu = backend.cluster ? "+cpu=" + FIFTH : "";
+    String cpu = backend.cluster ? "+cpu=" + CPU_OF_FEW : "";
     String pool = backend.template + cpu + SIZE_OF_POOL + ":3";
     String run = ",\"run\":{\"argv\":[\"echo\",\"hello\"]}}";
     try (Plane plane = new Plane(backend.with(pool))) {
@@ -184,7 +185,7 @@ final class DriverCosts {
           Main.claims(
               plane.api,
               backend.name + ": claim from the pool -> first output byte of `echo`",
-              body(backend, FIFTH, SIZE) + run,
+              body(backend, CPU_OF_FEW, SIZE) + run,
               WARM),
           backend.budget);
       long before = writes().size();
@@ -194,7 +195,7 @@ final class DriverCosts {
         Api.Times times =
             plane.api.stream(
                 "/v1/sandboxes",
-                body(backend, FIFTH, "\"memory\":\"256Mi\",\"disk\":\"64Mi\"") + run);
+                body(backend, CPU_OF_FEW, "\"memory\":\"256Mi\",\"disk\":\"64Mi\"") + run);
         cold[i] = times.millis("output");
         made.add(times.sandbox());
       }
@@ -203,7 +204,7 @@ final class DriverCosts {
       if (backend.cluster) {
         writesOf(before, made);
       }
-      String idle = plane.api.readySandbox(body(backend, FIFTH, SIZE) + "}");
+      String idle = plane.api.readySandbox(body(backend, CPU_OF_FEW, SIZE) + "}");
       Thread.sleep(3000);
       Host.Memory memory = Host.memory(backend.group.of(idle));
       if (memory.processes() == 0) {
@@ -231,7 +232,7 @@ final class DriverCosts {
 
   /// So many requests at the same moment, each for a sandbox of a pool that has as many.
   private void atOnce(Backend backend, int n) throws Exception {
-    String cpu = backend.cluster ? "+cpu=" + TWENTIETH : "";
+    String cpu = backend.cluster ? "+cpu=" + CPU_OF_MANY : "";
     String pool = backend.template + cpu + SIZE_OF_POOL + ":" + n;
     try (Plane plane = new Plane(backend.with(pool));
         ExecutorService threads = Executors.newVirtualThreadPerTaskExecutor()) {
@@ -245,7 +246,7 @@ final class DriverCosts {
           together.await();
           long began = System.nanoTime();
           JsonNode sandbox =
-              plane.api.post("/v1/sandboxes?wait=30s", body(backend, TWENTIETH, SIZE) + "}");
+              plane.api.post("/v1/sandboxes?wait=30s", body(backend, CPU_OF_MANY, SIZE) + "}");
           millis[one] = (System.nanoTime() - began) / 1e6;
           return sandbox;
         });
