@@ -216,7 +216,7 @@ record Configuration(
         reader.get(Key.DATABASE_URL),
         pins(pins),
         reader.get(Key.AGENT_BUNDLE).map(path -> Path.of(path).toAbsolutePath().normalize()),
-        runtime(reader, Key.RUNTIME, OciRuntime.RUNC),
+        runtime(reader),
         strongRuntime(reader),
         dockerHost(reader, environment),
         templates,
@@ -297,6 +297,12 @@ record Configuration(
     } catch (IllegalArgumentException e) {
       throw new ConfigurationException(key.variable() + ": " + e.getMessage());
     }
+  }
+
+  /// Which program `runsc` is, `FOREDECK_RUNSC` says for every sandbox.
+  private static OciRuntime runtime(Reader reader) {
+    OciRuntime runtime = runtime(reader, Key.RUNTIME, OciRuntime.RUNC);
+    return runtime.equals(OciRuntime.RUNSC) ? strongRuntime(reader) : runtime;
   }
 
   private static OciRuntime strongRuntime(Reader reader) {

@@ -124,6 +124,22 @@ class ConfigurationTest {
   }
 
   @Test
+  void oneRunscIsMeantWhereverGvisorIsAskedFor() {
+    Map<String, String> environment =
+        Map.of("FOREDECK_RUNTIME", "runsc", "FOREDECK_RUNSC", "/opt/gvisor/runsc");
+    Configuration configuration = Configuration.of(Map.of(), environment);
+    assertThat(configuration.runtime().program()).isEqualTo("/opt/gvisor/runsc");
+    assertThat(configuration.strongRuntime()).isEqualTo(configuration.runtime());
+    assertThat(Configuration.of(Map.of(), Map.of("FOREDECK_RUNTIME", "runsc")).runtime().program())
+        .isEqualTo("runsc");
+    assertThat(
+            Configuration.of(Map.of(), Map.of("FOREDECK_RUNSC", "/opt/gvisor/runsc"))
+                .runtime()
+                .program())
+        .isEqualTo("runc");
+  }
+
+  @Test
   void takesTheDockerDriversTemplatesInTheirOrder() {
     Configuration configuration =
         Configuration.of(

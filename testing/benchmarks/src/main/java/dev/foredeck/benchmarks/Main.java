@@ -46,8 +46,11 @@ public final class Main {
       System.exit(2);
     }
     if (drivers) {
-      new DriverCosts()
-          .run(Path.of(rest.isEmpty() ? "docs/benchmarks-drivers.md" : rest.getFirst()));
+      Path report = Path.of(rest.isEmpty() ? "docs/benchmarks-drivers.md" : rest.getFirst());
+      if (!new DriverCosts().run(report)) {
+        System.err.println("bench: not everything was measured: " + report + " says what and why");
+        System.exit(1);
+      }
     } else {
       new Main().run(Path.of(rest.isEmpty() ? "docs/benchmarks.md" : rest.getFirst()));
     }

@@ -36,6 +36,9 @@ final class Plane implements AutoCloseable {
     }
     ProcessBuilder builder = new ProcessBuilder(System.getenv("FOREDECK_UP_COMMAND").split(" "));
     builder.environment().remove("FOREDECK_UP_COMMAND");
+    // Names of images for tests: no settings of a control plane, which refuses what it does not
+    // know.
+    builder.environment().keySet().removeIf(name -> name.startsWith("FOREDECK_TEST_"));
     builder.environment().put("FOREDECK_LISTEN", "127.0.0.1:" + port);
     builder.environment().put("FOREDECK_DATA", data.toString());
     builder.environment().put("FOREDECK_LOG", "warn");
