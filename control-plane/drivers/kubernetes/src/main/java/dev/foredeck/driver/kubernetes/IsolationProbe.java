@@ -110,6 +110,11 @@ final class IsolationProbe {
       return List.of(
           "this deployment has no RuntimeClass for it (strong.runtimeClass of the templates).");
     }
+    if (config.reach() == KubernetesConfig.Reach.PORT_FORWARD && config.strong().get().gvisor()) {
+      return List.of(
+          "the API server's port-forward leads to no gVisor pod"
+              + " (FOREDECK_KUBERNETES_REACH=pod-ip does).");
+    }
     return findings(
         "whether it holds could not be found out",
         findings -> {
