@@ -5,6 +5,7 @@ import dev.foredeck.protocol.FramedConnection;
 import dev.foredeck.protocol.Message;
 import dev.foredeck.protocol.Message.FailureCode;
 import java.io.IOException;
+import java.net.InetSocketAddress;
 import java.net.ServerSocket;
 import java.net.Socket;
 import java.nio.charset.StandardCharsets;
@@ -39,7 +40,11 @@ final class Listener {
   /// Serves for ever.
   void run() throws InterruptedException {
     while (true) {
-      try (ServerSocket server = new ServerSocket(settings.port(), 2 * PENDING)) {
+      try (ServerSocket server = new ServerSocket()) {
+        // Where it may be reused, a program of the sandbox can listen on the pod's own address
+        // beside this, and gets what the control plane says to its agent.
+        server.setReuseAddress(false);
+        server.bind(new InetSocketAddress(settings.port()), 2 * PENDING);
         while (true) {
           Socket dialler = server.accept();
           if (!pending.tryAcquire()) {

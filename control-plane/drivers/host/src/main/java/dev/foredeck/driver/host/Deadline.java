@@ -32,9 +32,14 @@ public record Deadline(long nanos) {
 
   /// Waits a little, for something that the kernel is about to do.
   public void pause(String waitingFor) throws DriverException.Failed {
+    pause(waitingFor, 3);
+  }
+
+  /// @param millis to wait, which may pass the deadline
+  public void pause(String waitingFor, long millis) throws DriverException.Failed {
     check(waitingFor);
     try {
-      Thread.sleep(3);
+      Thread.sleep(millis);
     } catch (InterruptedException e) {
       Thread.currentThread().interrupt();
       throw new DriverException.Failed("interrupted before Foredeck could " + waitingFor, e);

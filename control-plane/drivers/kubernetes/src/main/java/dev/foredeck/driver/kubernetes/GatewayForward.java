@@ -6,6 +6,7 @@ import io.fabric8.kubernetes.client.KubernetesClientException;
 import io.fabric8.kubernetes.client.LocalPortForward;
 import io.fabric8.kubernetes.client.readiness.Readiness;
 import java.io.IOException;
+import java.net.InetAddress;
 import java.net.InetSocketAddress;
 import org.jspecify.annotations.Nullable;
 
@@ -45,7 +46,7 @@ final class GatewayForward implements AutoCloseable {
               .pods()
               .inNamespace(namespace)
               .withName(readyPod().getMetadata().getName())
-              .portForward(port);
+              .portForward(port, InetAddress.getLoopbackAddress(), 0);
       forward = opened;
       return new InetSocketAddress(opened.getLocalAddress(), opened.getLocalPort());
     } catch (KubernetesClientException e) {

@@ -48,6 +48,12 @@ public final class KubernetesDriver implements Driver {
   /// or two after a pod has gone.
   private static final Duration ROOM = Duration.ofSeconds(4);
 
+  /// Between two tries to reach an agent, each twice the one before: one that hangs up on purpose
+  /// must not keep us, or the API server, busy.
+  private static final long LEAST_PAUSE_MILLIS = 4;
+
+  private static final long MOST_PAUSE_MILLIS = 250;
+
   /// For what the cluster says of a pod whose time is over already.
   private static final Duration WARNINGS = Duration.ofSeconds(2);
 
@@ -467,6 +473,7 @@ public final class KubernetesDriver implements Driver {
     seen.awaitFirstList(deadline);
     Message.Hello hello = new Message.Hello(token, Optional.of(gateway(sandbox, token)));
     String trouble = "it has not started";
+    long pauseMillis = LEAST_PAUSE_MILLIS;
     while (true) {
       Optional<Start> start =
           seen.await(sandbox, deadline, pod -> refusal(pod, token).or(() -> start(sandbox, pod)));
@@ -487,7 +494,8 @@ public final class KubernetesDriver implements Driver {
             "its agent did not answer in time: "
                 + seen.get(sandbox).flatMap(PodView::lostNode).orElse(trouble));
       }
-      deadline.pause("reach the sandbox's agent");
+      deadline.pause("reach the sandbox's agent", pauseMillis);
+      pauseMillis = Math.min(MOST_PAUSE_MILLIS, 2 * pauseMillis);
     }
   }
 

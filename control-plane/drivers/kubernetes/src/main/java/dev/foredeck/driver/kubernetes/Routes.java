@@ -5,6 +5,7 @@ import io.fabric8.kubernetes.client.KubernetesClient;
 import io.fabric8.kubernetes.client.KubernetesClientException;
 import io.fabric8.kubernetes.client.LocalPortForward;
 import java.io.IOException;
+import java.net.InetAddress;
 import java.net.InetSocketAddress;
 import java.util.Map;
 import java.util.concurrent.ConcurrentHashMap;
@@ -48,7 +49,8 @@ final class Routes implements AutoCloseable {
         .pods()
         .inNamespace(config.namespace())
         .withName(sandbox.value())
-        .portForward(port);
+        // Not on every address of this host, which is what it does unless told.
+        .portForward(port, InetAddress.getLoopbackAddress(), 0);
   }
 
   void forget(Id sandbox) {

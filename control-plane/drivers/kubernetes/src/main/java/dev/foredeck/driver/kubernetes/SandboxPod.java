@@ -29,6 +29,8 @@ import io.fabric8.kubernetes.api.model.VolumeMount;
 import io.fabric8.kubernetes.api.model.VolumeMountBuilder;
 import io.fabric8.kubernetes.api.model.networking.v1.NetworkPolicy;
 import io.fabric8.kubernetes.api.model.networking.v1.NetworkPolicyBuilder;
+import io.fabric8.kubernetes.api.model.networking.v1.NetworkPolicyIngressRule;
+import io.fabric8.kubernetes.api.model.networking.v1.NetworkPolicyIngressRuleBuilder;
 import io.fabric8.kubernetes.api.model.networking.v1.NetworkPolicyPeer;
 import io.fabric8.kubernetes.api.model.networking.v1.NetworkPolicyPeerBuilder;
 import io.fabric8.kubernetes.api.model.networking.v1.NetworkPolicyPort;
@@ -213,16 +215,22 @@ final class SandboxPod {
     List<NetworkPolicyPeer> admitted =
         config.admit().stream().map(SandboxPod::network).map(SandboxPod::peer).toList();
     String gateway = network(config.gateway().getAddress().getHostAddress());
+    // A rule that names nobody would admit everybody.
+    List<NetworkPolicyIngressRule> ingress =
+        admitted.isEmpty()
+            ? List.of()
+            : List.of(
+                new NetworkPolicyIngressRuleBuilder()
+                    .withFrom(admitted)
+                    .withPorts(tcp(KubernetesConfig.AGENT_PORT))
+                    .build());
     return policy
         .withNewSpec()
         .withNewPodSelector()
         .addToMatchLabels(DEPLOYMENT, deployment)
         .endPodSelector()
         .withPolicyTypes("Ingress", "Egress")
-        .addNewIngress()
-        .withFrom(admitted)
-        .withPorts(tcp(KubernetesConfig.AGENT_PORT))
-        .endIngress()
+        .withIngress(ingress)
         .addNewEgress()
         .withTo(peer(gateway))
         .withPorts(tcp(config.gateway().getPort()))

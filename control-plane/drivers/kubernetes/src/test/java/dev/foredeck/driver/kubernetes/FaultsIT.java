@@ -218,7 +218,7 @@ class FaultsIT {
       assertThat(run(sandbox, "sh", "-c", fill).exitCode()).isZero();
     }
 
-    awaitNotThere(sandbox, "evicted", "emptyDir");
+    awaitNotThere(sandbox, "evicted", "exceeds");
 
     assertThat(driver.inspect(sandbox, TIMEOUT).orElseThrow().detail()).contains("evicted");
   }
